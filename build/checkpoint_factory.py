@@ -2,7 +2,8 @@
 
     python build/checkpoint_factory.py FOLDER --seed 0 --shape small
 
-The folder loads with transformers' AutoProcessor, AutoTokenizer and Qwen3VLForConditionalGeneration as a downloaded one does.
+The folder loads with transformers' AutoProcessor, AutoTokenizer and Qwen3VLForConditionalGeneration as a downloaded one
+does.
 """
 
 import argparse
@@ -14,10 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from checkpoint_tokenizer import ADDED_TOKENS, write_tokenizer
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-
-from checkpoint_tokenizer import ADDED_TOKENS, write_tokenizer
 
 PATCH_VALUES = 3 * 2 * 16 * 16
 MERGED_PATCHES = 4
@@ -60,8 +60,8 @@ class Shape:
             f"position_embeddings ({self.position_embeddings}) is a square": (
                 math.isqrt(self.position_embeddings) ** 2 == self.position_embeddings
             ),
-            f"deepstack_levels {self.deepstack_levels} rise, lie below vision_depth ({self.vision_depth}) and are at most"
-            f" one per layer ({self.layers})": (
+            f"deepstack_levels {self.deepstack_levels} rise, lie below vision_depth ({self.vision_depth}) and are at"
+            f" most one per layer ({self.layers})": (
                 list(self.deepstack_levels) == sorted(set(self.deepstack_levels) & set(range(self.vision_depth)))
                 and len(self.deepstack_levels) <= self.layers
             ),
@@ -102,9 +102,9 @@ SHAPES: dict[str, Shape] = {
 def make_checkpoint(folder: Path, *, seed: int = 0, shape: Shape = SHAPES["small"]) -> None:
     """Write a checkpoint of `shape` with random weights into `folder`; the same seed gives the same bytes.
 
-    The weights are scaled so that decoding has something to say: layers outweigh the embedding in the residual stream (a tied
-    model of small layers repeats its last token for ever), attention is sharp enough that one image among many tokens
-    counts, and no vision or padding token is ever the likeliest one.
+    The weights are scaled so that greedy decoding has something to say: layers outweigh the embedding in the residual
+    stream (else the last token is repeated for ever), attention is sharp enough that one image among many tokens counts,
+    the likeliest token leads by far, and it is never a vision or padding token.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = write_tokenizer(folder, model_max_length=shape.max_positions)
@@ -209,7 +209,9 @@ def _weights(shape: Shape, tokenizer: Tokenizer, vocabulary: int, seed: int) -> 
     def normal(*size: int, std: float, mean: float = 0.0) -> torch.Tensor:
         return torch.randn(size, generator=generator) * std + mean
 
-    def linear(name: str, inputs: int, outputs: int, *, bias: bool, gain: float = 1.0) -> Iterator[tuple[str, torch.Tensor]]:
+    def linear(
+        name: str, inputs: int, outputs: int, *, bias: bool, gain: float = 1.0
+    ) -> Iterator[tuple[str, torch.Tensor]]:
         yield f"{name}.weight", normal(outputs, inputs, std=gain / math.sqrt(inputs))
         if bias:
             yield f"{name}.bias", normal(outputs, std=0.1)
@@ -222,13 +224,13 @@ def _weights(shape: Shape, tokenizer: Tokenizer, vocabulary: int, seed: int) -> 
         yield f"{name}.weight", normal(size, mean=mean, std=0.1 * mean)
 
     def vocabulary_rows() -> torch.Tensor:
-        rows = normal(vocabulary, shape.hidden, std=0.5)
-        # Short rows are never the likeliest token, and as inputs they are as distinct as others: the layers normalise.
-        generated = {"<|im_end|>"}
-        silent = [tokenizer.token_to_id(name) for name in ADDED_TOKENS if name not in generated]
-        rows[silent] *= 0.1
-        rows[tokenizer.get_vocab_size() :] *= 0.1
-        return rows
+        # Lengths that vary much give the likeliest token a wide margin: a rounding error hardly ever decides. Short rows
+        # are never the likeliest, and as inputs they are as distinct as others: the layers normalise.
+        lengths = torch.exp(normal(vocabulary, 1, std=0.45))
+        lengths[[tokenizer.token_to_id(name) for name in ADDED_TOKENS]] = 0.1
+        lengths[tokenizer.get_vocab_size() :] = 0.1
+        lengths[tokenizer.token_to_id("<|im_end|>")] = 1.0
+        return normal(vocabulary, shape.hidden, std=0.3) * lengths
 
     def merger(name: str, norm_size: int) -> Iterator[tuple[str, torch.Tensor]]:
         merged = MERGED_PATCHES * shape.vision_hidden
@@ -260,9 +262,9 @@ def _weights(shape: Shape, tokenizer: Tokenizer, vocabulary: int, seed: int) -> 
             block = f"layers.{layer}"
             yield from rms_norm(f"{block}.input_layernorm", shape.hidden)
             yield from rms_norm(f"{block}.post_attention_layernorm", shape.hidden)
-            # Scores of standard deviation 2.25: attention that picks, instead of an average of the whole prompt.
-            yield from rms_norm(f"{block}.self_attn.q_norm", shape.head_dim, mean=1.5)
-            yield from rms_norm(f"{block}.self_attn.k_norm", shape.head_dim, mean=1.5)
+            # Scores of standard deviation 1.4: attention that picks, instead of an average of the whole prompt.
+            yield from rms_norm(f"{block}.self_attn.q_norm", shape.head_dim, mean=1.2)
+            yield from rms_norm(f"{block}.self_attn.k_norm", shape.head_dim, mean=1.2)
             yield from linear(f"{block}.self_attn.q_proj", shape.hidden, queries, bias=False)
             yield from linear(f"{block}.self_attn.k_proj", shape.hidden, keys, bias=False)
             yield from linear(f"{block}.self_attn.v_proj", shape.hidden, keys, bias=False)
@@ -270,7 +272,9 @@ def _weights(shape: Shape, tokenizer: Tokenizer, vocabulary: int, seed: int) -> 
             yield from linear(f"{block}.mlp.gate_proj", shape.hidden, shape.intermediate, bias=False, gain=2.0)
             yield from linear(f"{block}.mlp.up_proj", shape.hidden, shape.intermediate, bias=False)
             yield from linear(f"{block}.mlp.down_proj", shape.intermediate, shape.hidden, bias=False, gain=2.0)
-        yield from rms_norm("norm", shape.hidden)
+        # Half of the axes turned round: a tied model would otherwise find its last token likeliest, again and again.
+        signs = torch.where(torch.rand(shape.hidden, generator=generator) < 0.5, -1.0, 1.0)
+        yield "norm.weight", normal(shape.hidden, mean=1.0, std=0.1) * signs
 
     weights = {f"model.visual.{name}": tensor for name, tensor in vision()}
     weights |= {f"model.language_model.{name}": tensor for name, tensor in text()}
@@ -297,10 +301,14 @@ def _write_weights(folder: Path, weights: dict[str, torch.Tensor], shape: Shape)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make a small random Qwen3-VL checkpoint in the published file format.")
+    parser = argparse.ArgumentParser(
+        description="Make a small random Qwen3-VL checkpoint in the published file format."
+    )
     parser.add_argument("folder", type=Path, help="where the checkpoint is written; made if it does not exist")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: 0)")
-    parser.add_argument("--shape", choices=sorted(SHAPES), default="small", help="head counts, layers, … (default: small)")
+    parser.add_argument(
+        "--shape", choices=sorted(SHAPES), default="small", help="head counts, layers, … (default: small)"
+    )
     arguments = parser.parse_args()
     make_checkpoint(arguments.folder, seed=arguments.seed, shape=SHAPES[arguments.shape])
     print(f"{arguments.folder}: a random Qwen3-VL checkpoint, shape {arguments.shape}, seed {arguments.seed}")

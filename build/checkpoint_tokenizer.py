@@ -1,7 +1,7 @@
 """The tokenizer and chat template of the random checkpoints: small, but Qwen's in every rule.
 
-Byte-level BPE as in Qwen2/Qwen3 (NFC, the same splitting expression, digits one by one), trained on the text below, with Qwen's
-added tokens under their own names and in their own order behind the learned vocabulary.
+Byte-level BPE as in Qwen2 and Qwen3 (NFC, the same splitting expression, digits one by one), trained on the text below,
+with Qwen's added tokens under their own names and in their own order behind the learned vocabulary.
 """
 
 import json
@@ -92,19 +92,28 @@ system user assistant seconds second video image picture frame question answer
 You are a helpful assistant. You look at a video and say what happens, and at which second it happens.
 Describe the video. Describe this image in one sentence. What is in the picture? What happens in the video?
 When does the red square appear? When does the green circle leave the frame? The red square appears at 12.5 seconds.
-The person opens the door at 3.0 seconds, walks across the room, sits down on the chair and reads a book until 47.5 seconds.
-A small dog runs along the beach. A white car turns left at the corner, stops at the light, then drives on to the bridge.
+The person opens the door at 3.0 seconds, walks across the room, sits down on the chair and reads a book until 47.5
+seconds.
+A small dog runs along the beach. A white car turns left at the corner, stops at the light, then drives on to the
+bridge.
 First, the camera shows the street; then it moves to the window. After that the light changes from yellow to blue.
-How many people are there in the scene? There are three people in the scene: two women at the table and a man near the wall.
+How many people are there in the scene? There are three people in the scene: two women at the table and a man near
+the wall.
 What color is the ball? The ball is orange. It rolls from the left side to the right side and falls behind the box.
-Please count how often the hand is raised, and list the times. The hand is raised four times, at 1.5, 8.0, 20.5 and 33.0 seconds.
+Please count how often the hand is raised, and list the times. The hand is raised four times, at 1.5, 8.0, 20.5 and
+33.0 seconds.
 Is there any text on the screen? Yes, the sign says "Open from nine to five". No, there is no text on the screen.
 In the beginning the sky is dark, and in the end the sun is shining over the mountains, the river and the trees.
-She isn't sure whether they've seen it; he doesn't think so, but I'm certain we'll find it, and you'd better look again.
-The cook cuts the onions, puts them into the pan, adds water and salt, and stirs for ten minutes before serving the soup.
-Two teams are playing football on the field. The player in the black shirt passes the ball, and the goalkeeper catches it.
-Between the first and the last frame nothing changes: the room stays empty, the clock on the wall shows the same time.
-The train arrives at the station, the doors open, passengers get off and others get on, and then the train departs again.
+She isn't sure whether they've seen it; he doesn't think so, but I'm certain we'll find it, and you'd better look
+again.
+The cook cuts the onions, puts them into the pan, adds water and salt, and stirs for ten minutes before serving the
+soup.
+Two teams are playing football on the field. The player in the black shirt passes the ball, and the goalkeeper
+catches it.
+Between the first and the last frame nothing changes: the room stays empty, the clock on the wall shows the same
+time.
+The train arrives at the station, the doors open, passengers get off and others get on, and then the train departs
+again.
 你好。请描述这个视频。视频里发生了什么？什么时候出现红色的方块？红色的方块在第十二秒出现。
 这张图片里有什么？图片里有一只小狗在海边奔跑。一辆白色的汽车在路口向左转，然后停在红灯前面。
 画面中有几个人？画面中有三个人：两个女人坐在桌子旁边，一个男人站在墙边。他们在看同一个屏幕。
@@ -169,6 +178,9 @@ def write_tokenizer(folder: Path, *, model_max_length: int) -> Tokenizer:
         "tokenizer_class": "Qwen2Tokenizer",
         "unk_token": None,
     }
-    for name, content in {"tokenizer_config.json": config, "chat_template.json": {"chat_template": CHAT_TEMPLATE}}.items():
+    for name, content in {
+        "tokenizer_config.json": config,
+        "chat_template.json": {"chat_template": CHAT_TEMPLATE},
+    }.items():
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return tokenizer
