@@ -1,0 +1,89 @@
+"""A pool of real, encoded and decoded videos for training, cached on disk in shards that any number of processes can make.
+
+Only what the sampler would look at is kept: `PATCHES` temporal patches a video, each of two frames.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from demo_checkpoint.video import decode, encode
+from demo_checkpoint.world import CELL, COLUMNS, HEIGHT, ROWS, THING_INDEX, WIDTH, Script, draw_frames, make_script
+
+PATCHES = 12
+VIDEOS_PER_SHARD = 50
+NOTHING = -1
+BETWEEN_SCENES = -1
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is seen in temporal patches: their pictures and the truth about them."""
+
+    frames: np.ndarray
+    """uint8 `[videos, patches, 2, 64, 96, 3]`"""
+    cells: np.ndarray
+    """int16 `[videos, patches, 6]`: the index in `THINGS` of what has its centre in each cell, or `NOTHING`"""
+    scenes: np.ndarray
+    """int16 `[videos, patches]`: the index of the scene, or `BETWEEN_SCENES` for a patch with a cut inside"""
+
+
+def truth_of_patch(script: Script, first: float, second: float) -> tuple[np.ndarray, int]:
+    """The `cells` (int16 `[6]`) and the scene of the temporal patch of the frames at two times, in seconds.
+
+    A thing counts where it is shown in both frames; one that moves is in the cell of its mean position.
+    """
+    cells = np.full(ROWS * COLUMNS, NOTHING, np.int16)
+    later = {sighting.thing: sighting for sighting in script.shown(second)}
+    for sighting in script.shown(first):
+        if sighting.thing in later:
+            other = later[sighting.thing]
+            row, column = int((sighting.y + other.y) / 2 // CELL), int((sighting.x + other.x) / 2 // CELL)
+            cells[row * COLUMNS + column] = THING_INDEX[sighting.thing]
+    scene = script.scene_index(first)
+    return cells, scene if scene == script.scene_index(second) else BETWEEN_SCENES
+
+
+def make_views(seed: int) -> Views:
+    """One video drawn from a seed, encoded, decoded and sampled at a random rate."""
+    rng = np.random.default_rng(seed)
+    interval = float(rng.choice([0.25, 0.5, 1.0], p=[0.15, 0.7, 0.15]))
+    duration = interval * 2 * PATCHES
+    script = make_script(rng, duration=duration + 1.0, scene_seconds=(4 * interval, 10 * interval))
+    frames = decode(encode(draw_frames(script), script.frames_per_second, quality=int(rng.integers(18, 29))))
+    times = float(rng.uniform(0, 1.0)) + interval * np.arange(2 * PATCHES)
+    indices = np.minimum((times * script.frames_per_second).astype(int), len(frames) - 1)
+    # The truth is about the frames that are looked at.
+    true_times = indices / script.frames_per_second
+    truths = [truth_of_patch(script, *pair) for pair in true_times.reshape(PATCHES, 2)]
+    return Views(
+        frames[indices].reshape(1, PATCHES, 2, HEIGHT, WIDTH, 3),
+        np.stack([cells for cells, _ in truths])[None],
+        np.array([scene for _, scene in truths], np.int16)[None],
+    )
+
+
+def load_pool(folder: Path, *, videos: int, seed: int, workers: int) -> Views:
+    """The first `videos` videos of the pool of a seed; shards that are missing are made by `workers` processes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = [(folder / f"{seed}-{shard:04d}.npz", seed, shard) for shard in range(-(-videos // VIDEOS_PER_SHARD))]
+    missing = [shard for shard in shards if not shard[0].exists()]
+    if missing:
+        with ProcessPoolExecutor(workers) as executor:
+            for done, _ in enumerate(executor.map(_make_shard, missing), 1):
+                print(f"pool: {done} of {len(missing)} shards made", flush=True)
+    parts = [np.load(path) for path, _, _ in shards]
+    return Views(*(np.concatenate([part[name] for part in parts])[:videos] for name in ("frames", "cells", "scenes")))
+
+
+def _make_shard(shard: tuple[Path, int, int]) -> None:
+    path, seed, index = shard
+    seeds = np.random.SeedSequence([seed, index]).generate_state(VIDEOS_PER_SHARD)
+    parts = [make_views(int(video_seed)) for video_seed in seeds]
+    temporary = path.with_suffix(".partial.npz")
+    np.savez(temporary, **{n: np.concatenate([getattr(p, n) for p in parts]) for n in ("frames", "cells", "scenes")})
+    temporary.replace(path)

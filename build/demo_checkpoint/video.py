@@ -1,0 +1,40 @@
+"""Real video files of the world, and what the sampler would see of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from demo_checkpoint.world import HEIGHT, WIDTH, Script, draw_frames
+
+
+def encode(frames: Iterable[np.ndarray], frames_per_second: int, *, quality: int = 22) -> bytes:
+    """An MP4 file with H.264; `quality` is x264's constant rate factor (18 is hardly visible loss, 28 is rough)."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream(
+            "libx264", rate=Fraction(frames_per_second), options={"preset": "veryfast", "crf": str(quality)}
+        )
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def write_video(path: Path, script: Script) -> None:
+    path.write_bytes(encode(draw_frames(script), script.frames_per_second))
+
+
+def decode(file: bytes) -> np.ndarray:
+    """All frames of a video file, uint8 `[frames, 64, 96, 3]`."""
+    with av.open(io.BytesIO(file)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
