@@ -1,0 +1,106 @@
+"""What sessions and engines say to each other.
+
+A session is opened with its request, fed with pieces of its prompt in order, and answered by events. An engine reports
+events from a thread of its own and must not be kept waiting there. After `Failed`, after `Tokens` with a finish reason,
+and after `cancel`, the engine has forgotten the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.sampling_parameters import SamplingParameters
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an engine must know before the prompt comes: how much memory to reserve and how to generate.
+
+    prompt_tokens: the prompt's exact length.
+    next_position: M-RoPE position of the first generated token, the same on all three axes.
+    """
+
+    prompt_tokens: int
+    next_position: int
+    sampling: SamplingParameters
+
+
+@dataclass(frozen=True)
+class PromptPiece:
+    """The next tokens of a prompt.
+
+    token_ids: int32 [tokens]
+    positions: int32 [3, tokens], M-RoPE: time, row, column
+    rows: float32 [visual tokens, hidden * (1 + levels)], packed [merged | deepstack_0 | …], one per visual token
+    last: nothing follows
+    """
+
+    token_ids: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    rows: NDArray[np.float32]
+    last: bool
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """Memory for prompt and answer is reserved: pieces are worked on from now on."""
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """`tokens` more tokens of the prompt are in the KV cache."""
+
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Generated token ids. With the finish reason `stop` the last one is a stop token, which is not part of the text."""
+
+    ids: tuple[int, ...]
+    finish_reason: Literal["", "stop", "length"] = ""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The session ended by an error; `message` starts with a status code."""
+
+    message: str
+
+
+Event: TypeAlias = Admitted | Prefilled | Tokens | Failed
+Listener: TypeAlias = Callable[[str, Event], None]
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """Blocks of the KV cache, sessions that hold some, and sessions that wait for some."""
+
+    blocks_total: int
+    blocks_free: int
+    sessions: int
+    waiting: int
+
+
+class Engine(Protocol):
+    """Generates for many sessions at once. All methods return at once and may be called from any thread."""
+
+    def open(self, session: str, request: Request) -> None:
+        """Begins a session. Raises RequestError when it can never fit or too many are waiting."""
+
+    def feed(self, session: str, piece: PromptPiece) -> None:
+        """Hands over the next piece; an unknown session is ignored, because it may just have failed."""
+
+    def cancel(self, session: str) -> None:
+        """Forgets a session; no event follows. An unknown one is ignored."""
+
+    def state(self) -> EngineState:
+        """A consistent view of the engine."""
+
+    def close(self) -> None:
+        """Ends the engine's threads and forgets every session."""

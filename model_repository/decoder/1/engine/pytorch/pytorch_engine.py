@@ -1,0 +1,277 @@
+"""The engine: one thread that admits, computes a step for everyone, and reports."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+
+import torch
+
+from engine.checkpoint import GenerationConfig, ModelConfig, read_generation_config, read_model_config
+from engine.errors import RequestError, invalid_argument
+from engine.protocol import Admitted, EngineState, Failed, Listener, Prefilled, PromptPiece, Request, Tokens
+from engine.pytorch.batch import Work, build_batch
+from engine.pytorch.block_manager import BlockManager
+from engine.pytorch.kv_cache import KVCache, choose_cache_tokens
+from engine.pytorch.prompt import Prompt
+from engine.pytorch.sampler import sample
+from engine.pytorch.scheduler import Scheduler
+from engine.pytorch.sequence import Sequence
+from engine.pytorch.text_model import TextModel
+from engine.pytorch.token_counts import TokenCounts
+from engine.pytorch.weights import load_weights
+from engine.sampling_parameters import SamplingParameters
+from engine.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """context_length: prompt and answer in tokens; max_waiting: sessions in the queue for KV blocks."""
+
+    context_length: int
+    max_waiting: int
+
+
+class PyTorchEngine:
+    """In-flight batching over a paged KV cache; implements engine.protocol.Engine.
+
+    `_lock` guards sequences and the scheduler; a step computes outside of it, on sequences that only the engine's thread
+    removes, so that memory which a step writes to is never given to someone else meanwhile.
+    """
+
+    def __init__(
+        self,
+        model: TextModel,
+        cache: KVCache,
+        scheduler: Scheduler,
+        config: ModelConfig,
+        generation: GenerationConfig,
+        limits: Limits,
+        listener: Listener,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._model = model
+        self._cache = cache
+        self._scheduler = scheduler
+        self._config = config
+        self._eos_token_ids = frozenset(generation.eos_token_ids)
+        self._limits = limits
+        self._listener = listener
+        self._device = device
+        self._dtype = dtype
+        self._sequences: dict[str, Sequence] = {}
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+        self._thread.start()
+
+    def open(self, session: str, request: Request) -> None:
+        """Queues a session for KV blocks. Its answer is cut to what the context and the whole cache can hold.
+
+        Raises invalid_argument for a prompt that can never fit and resource_exhausted when the queue is full.
+        """
+        cache_tokens = self._scheduler.blocks.total * self._cache.block_size
+        # The last generated token needs no room in the cache.
+        room = min(self._limits.context_length, cache_tokens + 1) - request.prompt_tokens
+        if room < 1:
+            raise invalid_argument(
+                f"the prompt has {request.prompt_tokens} tokens and needs room for an answer; the context holds"
+                f" {self._limits.context_length} tokens and the KV cache {cache_tokens}"
+            )
+        sampling = request.sampling
+        sequence = Sequence(
+            session,
+            request,
+            max_tokens=min(sampling.max_tokens, room),
+            stop_token_ids=self._stop_token_ids(sampling),
+            prompt=Prompt(self._config.visual_token_ids, self._device, self._dtype),
+            counts=TokenCounts(self._config.vocab_size, self._device) if _penalises(sampling) else None,
+        )
+        with self._lock:
+            if session in self._sequences:
+                raise invalid_argument(f"session {session} is open already")
+            waiting = self._scheduler.waiting
+            waiting.append(sequence)
+            self._admit()
+            if len(waiting) > self._limits.max_waiting:
+                waiting.pop()
+                raise RequestError(
+                    "resource_exhausted",
+                    f"{len(waiting)} requests are waiting for the KV cache and no more may; try again later",
+                )
+            self._sequences[session] = sequence
+
+    def feed(self, session: str, piece: PromptPiece) -> None:
+        """Adds a piece to the session's prompt."""
+        with self._lock:
+            sequence = self._sequences.get(session)
+            if sequence is None:
+                return
+            sequence.prompt.append(piece)
+            if sequence.counts is not None:
+                sequence.counts.add_prompt(torch.tensor(piece.token_ids, dtype=torch.long, device=self._device))
+            self._changed.notify()
+
+    def cancel(self, session: str) -> None:
+        """Forgets the session; its blocks are free after the step that is being computed."""
+        with self._lock:
+            sequence = self._sequences.pop(session, None)
+            if sequence is None:
+                return
+            sequence.cancelled = True
+            if sequence in self._scheduler.waiting:
+                self._scheduler.remove(sequence)
+            self._changed.notify()
+
+    def state(self) -> EngineState:
+        with self._lock:
+            scheduler = self._scheduler
+            return EngineState(
+                scheduler.blocks.total, scheduler.blocks.free, len(scheduler.running), len(scheduler.waiting)
+            )
+
+    def close(self) -> None:
+        """Ends the thread after the step that is being computed."""
+        with self._lock:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _stop_token_ids(self, sampling: SamplingParameters) -> frozenset[int]:
+        own = frozenset(i for i in sampling.stop_token_ids if i < self._config.vocab_size)
+        return own if sampling.ignore_eos else own | self._eos_token_ids
+
+    @torch.inference_mode()
+    def _loop(self) -> None:
+        while True:
+            with self._lock:
+                work = self._next_step()
+                while not work and not self._closed:
+                    self._changed.wait()
+                    work = self._next_step()
+                if self._closed:
+                    return
+            self._step(work)
+
+    def _next_step(self) -> list[Work]:
+        for sequence in [s for s in self._scheduler.running if s.cancelled]:
+            self._scheduler.remove(sequence)
+        self._admit()
+        return self._scheduler.next_step()
+
+    def _admit(self) -> None:
+        for sequence in self._scheduler.admit():
+            self._listener(sequence.session, Admitted())
+
+    def _step(self, work: list[Work]) -> None:
+        try:
+            self._compute(work)
+        except Exception as error:
+            # A failed step changed nothing: it can be repeated, to find out whose fault it was.
+            if len(work) > 1:
+                logger.exception("a step of %d sequences failed; each is tried alone", len(work))
+                for item in work:
+                    self._step([item])
+            else:
+                logger.exception("session %s failed", work[0].sequence.session)
+                self._fail(work[0].sequence, error)
+
+    def _compute(self, work: list[Work]) -> None:
+        logits = self._model(build_batch(work, self._device), self._cache)
+        yielding = [item.sequence for item in work if item.yields_token]
+        tokens = iter(sample(logits, yielding) if yielding else [])
+        with self._lock:
+            for item in work:
+                self._advance(item, next(tokens) if item.yields_token else None)
+
+    def _advance(self, item: Work, token_id: int | None) -> None:
+        sequence = item.sequence
+        if sequence.prefilling:
+            sequence.prompt.drop(item.tokens)
+            self._report(sequence, Prefilled(item.tokens))
+        sequence.cached += item.tokens
+        if token_id is None:
+            return
+        sequence.append(token_id)
+        if token_id in sequence.stop_token_ids:
+            self._report(sequence, Tokens((token_id,), "stop"))
+        elif len(sequence.output) == sequence.max_tokens:
+            self._report(sequence, Tokens((token_id,), "length"))
+        else:
+            self._report(sequence, Tokens((token_id,)))
+            return
+        self._forget(sequence)
+
+    def _fail(self, sequence: Sequence, error: Exception) -> None:
+        with self._lock:
+            self._report(sequence, Failed(f"internal: the engine failed: {type(error).__name__}: {error}"))
+            self._forget(sequence)
+
+    def _report(self, sequence: Sequence, event: Prefilled | Tokens | Failed) -> None:
+        if not sequence.cancelled:
+            self._listener(sequence.session, event)
+
+    def _forget(self, sequence: Sequence) -> None:
+        self._scheduler.remove(sequence)
+        if not sequence.cancelled:
+            del self._sequences[sequence.session]
+
+
+def create_engine(settings: Settings, listener: Listener) -> PyTorchEngine:
+    """The engine that `settings` describe. Raises ValueError naming a setting or a file that cannot be used."""
+    device = _choose_device(settings.device)
+    config = read_model_config(settings.checkpoint)
+    dtype = _choose_dtype(settings.dtype, config, device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    model = TextModel(config, load_weights(settings.checkpoint, config, device, dtype))
+    cache_tokens = settings.kv_cache_tokens or choose_cache_tokens(config, device, dtype)
+    blocks = cache_tokens // settings.block_size
+    if blocks < 1:
+        raise ValueError(f"a KV cache of {cache_tokens} tokens holds no block of {settings.block_size}")
+    logger.info("KV cache: %d blocks of %d tokens in %s on %s", blocks, settings.block_size, dtype, device)
+    scheduler = Scheduler(
+        BlockManager(blocks),
+        block_size=settings.block_size,
+        max_batch=settings.max_batch,
+        max_step_tokens=settings.max_step_tokens,
+        device=device,
+    )
+    return PyTorchEngine(
+        model=model,
+        cache=KVCache(config, blocks, settings.block_size, device, dtype),
+        scheduler=scheduler,
+        config=config,
+        generation=read_generation_config(settings.checkpoint, settings.default_max_tokens),
+        limits=Limits(settings.context_length or config.max_position_embeddings, settings.max_waiting),
+        listener=listener,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _penalises(sampling: SamplingParameters) -> bool:
+    neutral = (1.0, 0.0, 0.0)
+    return (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) != neutral
+
+
+def _choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"parameter device is {name!r}; auto, cpu and cuda are accepted") from None
+
+
+def _choose_dtype(name: str, config: ModelConfig, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        name = "float32" if device.type == "cpu" else config.dtype
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype

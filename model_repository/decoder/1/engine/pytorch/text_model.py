@@ -1,0 +1,64 @@
+"""Qwen3-VL's text decoder on a flat batch of tokens."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from engine.checkpoint import ModelConfig
+from engine.pytorch.attention import paged_attention
+from engine.pytorch.batch import Batch
+from engine.pytorch.kv_cache import KVCache
+from engine.pytorch.rotary import RotaryEmbedding, rotate
+from engine.pytorch.weights import LayerWeights, ModelWeights
+
+
+class TextModel:
+    """Qwen3VLTextModel of transformers and its language-model head: the same numbers, from a paged cache."""
+
+    def __init__(self, config: ModelConfig, weights: ModelWeights) -> None:
+        self._config = config
+        self._weights = weights
+        self._rotary = RotaryEmbedding(config, weights.embeddings.device)
+
+    def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
+        """Writes the batch's keys and values into `cache`; returns logits [yielding, vocabulary] in float32."""
+        width = self._config.hidden_size
+        hidden = F.embedding(batch.token_ids, self._weights.embeddings)
+        if len(batch.visual):
+            hidden[batch.visual] = batch.rows[:, :width]
+        rotation = self._rotary(batch.positions, hidden.dtype)
+        for index, layer in enumerate(self._weights.layers):
+            keys, values = cache.keys[index].flatten(0, 1), cache.values[index].flatten(0, 1)
+            hidden = hidden + self._attention(layer, self._norm(hidden, layer.input_norm), rotation, keys, values, batch)
+            hidden = hidden + self._mlp(layer, self._norm(hidden, layer.post_attention_norm))
+            if index < self._config.deepstack_levels and len(batch.visual):
+                begin = width * (1 + index)
+                hidden.index_add_(0, batch.visual, batch.rows[:, begin : begin + width])
+        hidden = self._norm(hidden[batch.yielding], self._weights.norm)
+        return F.linear(hidden, self._weights.head).float()
+
+    def _attention(
+        self,
+        layer: LayerWeights,
+        hidden: torch.Tensor,
+        rotation: tuple[torch.Tensor, torch.Tensor],
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        batch: Batch,
+    ) -> torch.Tensor:
+        heads, kv_heads = self._config.num_attention_heads, self._config.num_key_value_heads
+        qkv = F.linear(hidden, layer.qkv).unflatten(1, (-1, self._config.head_dim))
+        query_key, value = qkv.split((heads + kv_heads, kv_heads), dim=1)
+        query_key = rotate(self._norm(query_key, None) * layer.query_key_norm, *rotation)
+        query, key = query_key.split((heads, kv_heads), dim=1)
+        keys.index_copy_(0, batch.slots, key)
+        values.index_copy_(0, batch.slots, value)
+        return F.linear(paged_attention(query, keys, values, batch.spans), layer.output)
+
+    def _mlp(self, layer: LayerWeights, hidden: torch.Tensor) -> torch.Tensor:
+        gate, up = F.linear(hidden, layer.gate_up).chunk(2, dim=-1)
+        return F.linear(F.silu(gate) * up, layer.down)
+
+    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        return F.rms_norm(hidden, hidden.shape[-1:], weight, self._config.rms_norm_eps)
