@@ -1,7 +1,8 @@
 """The truth that everything is compared with: transformers' own Qwen3-VL processor and model, in float32 on the CPU.
 
-The reference processor needs torchvision, which has no CPU build. Its ordinary wheel imports beside a CPU torch once the two
-operators that its compiled part would have registered are declared; what the processor uses of it is plain PyTorch.
+The reference processor needs torchvision, which has no CPU build. Its ordinary wheel imports beside a CPU torch once
+the two operators that its compiled part would have registered are declared; what the processor uses of it is plain
+PyTorch.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from transformers.video_utils import VideoMetadata  # noqa: E402
 class ReferenceVideo:
     """Frames as decoded and turned upright, uint8 `[frames, height, width, 3]`, with the stream's own times.
 
-    `presentation_times` are integers in units of `1 / time_base_denominator` seconds: the reference computes a frame's time
-    as index / fps, so that these pass for index and fps and no rounding is added.
+    `presentation_times` are integers in units of `1 / time_base_denominator` seconds: the reference computes a frame's
+    time as index / fps, so that these pass for index and fps and no rounding is added.
     """
 
     frames: np.ndarray

@@ -153,3 +153,19 @@ def ask_together(url: str, requests: Sequence[Sequence[triton.InferInput]]) -> l
     for thread in threads:
         thread.join()
     return answers
+
+
+def stop(url: str, request_id: str) -> str:
+    """Asks the decoder to end that request; its finish reason: `cancelled`, or empty when there is none."""
+    client = triton.InferenceServerClient(url)
+    responses: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    client.start_stream(lambda result, error: responses.put((result, error)))
+    client.async_stream_infer("decoder", [tensor("stop", np.array([True]))], request_id=request_id)
+    try:
+        result, error = responses.get(timeout=10)
+    finally:
+        client.stop_stream()
+        client.close()
+    if error is not None:
+        raise RequestError(error.message())
+    return result.as_numpy("finish_reason")[0].decode()

@@ -1,7 +1,7 @@
 """`make parity`: random checkpoints × random requests, through the served stages and through transformers.
 
-For each case: identical token ids, identical positions, features within 1e-4, identical greedy continuations of 32 tokens,
-all in float32. Any difference is printed and makes the exit status 1.
+For each case: identical token ids, identical positions, features within 1e-4, identical greedy continuations of 32
+tokens, all in float32. Any difference is printed and makes the exit status 1.
 """
 
 from __future__ import annotations
@@ -14,21 +14,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parent
-sys.path[:0] = [str(FOLDER.parent), str(FOLDER.parent.parent / "build")]
-# Run as a folder, this file's own directory leads the path: its modules are imported as `parity.…` like in the tests.
-sys.path.remove(str(FOLDER))
-
-import numpy as np  # noqa: E402
-import reference  # noqa: E402
-import torch  # noqa: E402
-from checkpoint_factory import SHAPES, make_checkpoint  # noqa: E402
-from parity.cases import Case, draw  # noqa: E402
-from parity.decoded import sampled_video, upright_image  # noqa: E402
-from parity.served import Served, serve  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.progress import track  # noqa: E402
-from serving import Server  # noqa: E402
+import numpy as np
+import reference
+import torch
+from checkpoint_factory import SHAPES, make_checkpoint
+from parity.cases import Case, draw
+from parity.decoded import sampled_video, upright_image
+from parity.served import Served, serve
+from rich.console import Console
+from rich.progress import track
+from serving import Server
 
 CHECKS = ("token ids", "positions", "features", "greedy tokens")
 FEATURE_TOLERANCE = 1e-4

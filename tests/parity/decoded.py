@@ -19,8 +19,8 @@ def upright_image(content: bytes) -> Image.Image:
 def sampled_video(content: bytes, options: dict[str, Any], processor: Any) -> reference.ReferenceVideo:
     """The frames that the reference's sampler takes, turned upright, with their presentation times.
 
-    Constant rate: the reference's own `sample_frames`. Variable rate: as many frames, spread evenly over time, which the
-    reference (index / nominal rate) cannot express.
+    Constant rate: the reference's own `sample_frames`. Variable rate: as many frames, spread evenly over time, which
+    the reference (index / nominal rate) cannot express.
     """
     with av.open(io.BytesIO(content)) as container:
         stream = container.streams.video[0]

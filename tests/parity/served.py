@@ -46,7 +46,7 @@ def _inputs(case: Case, **more: Any) -> list[triton.InferInput]:
 
 
 def _chunks(case: Case, grpc_url: str, credits_directory: Path) -> Iterator[dict[str, Any]]:
-    """Calls stage 1 alone and plays stage 3's part on the FIFO: grants credits, ends the session after the last chunk."""
+    """Calls stage 1 alone and plays stage 3 on the FIFO: grants credits, ends the session after the last chunk."""
     request = wire.Request(grpc_url, _inputs(case), model="video_preprocess")
     fifo = -1
     try:

@@ -1,0 +1,85 @@
+"""`make bench-memory`: a thousand requests of mixed kinds; the memory of every process of the server must stay flat."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import report
+from checkpoint_factory import make_checkpoint
+from media import make_image, make_video
+from qwen3_vl_client import Client, Qwen3VLError
+from rich.progress import track
+from serving import Server
+
+WARM_UP = 0.3
+"""The share of the requests after which memory must have settled."""
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory without what is shared with other processes: tensors in /dev/shm are counted once, elsewhere."""
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return (int(fields[1]) - int(fields[2])) * 4096 / 2**20
+
+
+def ask(client: Client, number: int, videos: list[bytes], images: list[bytes]) -> None:
+    """One request; which kind depends on its number."""
+    sampling = {"temperature": 0.0, "max_tokens": 4 + number % 13, "ignore_eos": True}
+    match number % 6:
+        case 0:
+            client.ask(question="Hello " * (1 + number % 40), sampling=sampling)
+        case 1 | 2:
+            client.ask(videos[number % len(videos)], "What?", sampling=sampling)
+        case 3:
+            client.ask(image=images[number % len(images)], question="What?", sampling=sampling)
+        case 4:  # rubbish
+            with contextlib.suppress(Qwen3VLError):
+                client.ask(b"no video" * number, "What?", sampling=sampling)
+        case 5:  # goes away in the middle
+            with client.stream(videos[number % len(videos)], "What?", max_tokens=500, ignore_eos=True) as stream:
+                next(stream)
+                next(stream)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench-memory", description=__doc__)
+    parser.add_argument("--requests", type=int, default=1000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        checkpoint = Path(folder) / "checkpoint"
+        make_checkpoint(checkpoint)
+        videos = []
+        for seed in range(5):
+            path = Path(folder) / f"{seed}.mp4"
+            make_video(path, width=96 + 64 * seed, height=128, frames=8 + 12 * seed, fps=8, seed=seed)
+            videos.append(path.read_bytes())
+        images = [make_image(width=64 + 32 * seed, height=100, seed=seed) for seed in range(5)]
+        memory: dict[str, list[float]] = {}
+        with Server(checkpoint, {"decoder.kv_cache_tokens": "16384"}) as server, Client(server.grpc_url) as client:
+            for number in track(range(arguments.requests), "requests"):
+                ask(client, number, videos, images)
+                for name, pid in server.pids().items():
+                    memory.setdefault(name, []).append(resident_mib(pid))
+
+    settled = int(arguments.requests * WARM_UP)
+    window = max(1, arguments.requests // 10)
+    rows, figures = [], []
+    for name, values in memory.items():
+        before, after = statistics.median(values[settled : settled + window]), statistics.median(values[-window:])
+        rows.append((name, values[0], before, after, max(values)))
+        figures.append(report.Figure(f"{name}: growth after warm-up", 100 * (after / before - 1), "%", at_most=2))
+    report.finish(
+        "memory",
+        workload={**vars(arguments), "kinds": "text, video ×2, image, rubbish, left in the middle, in turn"},
+        columns=("process", "MiB at first", "after warm-up", "at the end", "highest"),
+        rows=rows,
+        figures=figures,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
