@@ -1,0 +1,294 @@
+"""The client for asyncio, with the methods of `client.Client`."""
+
+import asyncio
+import logging
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2_grpc
+
+from . import request
+from .connection import STOP_SECONDS, Address, address
+from .errors import Cancelled
+from .exchange import Exchange
+from .media import Media
+from .options import SamplingParameters, Timeouts, Tls, VideoOptions, merge, with_total
+from .request import Outgoing
+from .results import Answer, Event
+
+_log = logging.getLogger("qwen3_vl_client")
+
+
+class AsyncClient:
+    """Asks a server about videos. One channel carries any number of requests of one event loop.
+
+    Arguments and errors are those of `Client`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        tls: Tls | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 (frozen)
+    ) -> None:
+        self._timeouts = timeouts
+        self._connection = _Connection(address(url, tls, headers, timeouts))
+        self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()
+
+    async def ask(
+        self,
+        video: Media | Sequence[Media] | None = None,
+        question: str = "",
+        *,
+        image: Media | Sequence[Media] | None = None,
+        uri: str | Sequence[str] | None = None,
+        sampling: SamplingParameters | Mapping[str, Any] | None = None,
+        video_options: VideoOptions | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Answer:
+        """Asks a question about videos and images, and waits for the whole answer; see `Client.ask`."""
+        async with self.stream(
+            video,
+            question,
+            image=image,
+            uri=uri,
+            sampling=sampling,
+            video_options=video_options,
+            timeout=timeout,
+            **options,
+        ) as stream:
+            return await stream.result()
+
+    def stream(
+        self,
+        video: Media | Sequence[Media] | None = None,
+        question: str = "",
+        *,
+        image: Media | Sequence[Media] | None = None,
+        uri: str | Sequence[str] | None = None,
+        sampling: SamplingParameters | Mapping[str, Any] | None = None,
+        video_options: VideoOptions | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> "AsyncStream":
+        """Like `ask`, but gives the answer as it is written. The request is sent when iteration begins."""
+        merged = merge(sampling, video_options, options)
+        return self._stream(lambda: request.ask(video, question, image, uri, *merged), timeout)
+
+    async def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        sampling: SamplingParameters | Mapping[str, Any] | None = None,
+        video_options: VideoOptions | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Answer:
+        """Answers a conversation of OpenAI-style messages; see `Client.chat`."""
+        async with self.stream_chat(
+            messages, sampling=sampling, video_options=video_options, timeout=timeout, **options
+        ) as stream:
+            return await stream.result()
+
+    def stream_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        sampling: SamplingParameters | Mapping[str, Any] | None = None,
+        video_options: VideoOptions | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> "AsyncStream":
+        """Like `chat`, but gives the answer as it is written. The request is sent when iteration begins."""
+        merged = merge(sampling, video_options, options)
+        return self._stream(lambda: request.chat(messages, *merged), timeout)
+
+    async def close(self) -> None:
+        """Stops the requests that still run, and disconnects."""
+        await asyncio.gather(*(stream.close() for stream in list(self._streams)))
+        await self._connection.close()
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _stream(self, prepare: Callable[[], Outgoing], timeout: float | None) -> "AsyncStream":
+        stream = AsyncStream(self._connection, prepare, with_total(self._timeouts, timeout))
+        self._streams.add(stream)
+        return stream
+
+
+class AsyncStream:
+    """An answer being written: iterate over its events (`Progress`, `TextDelta`), then ask for its `result()`.
+
+    Use it in an `async with` statement. A stream that is closed, whose task is cancelled, or that is garbage-collected
+    before its end stops its request at the server.
+    """
+
+    def __init__(self, connection: "_Connection", prepare: Callable[[], Outgoing], timeouts: Timeouts) -> None:
+        self._connection = connection
+        self._prepare = prepare
+        self._timeouts = timeouts
+        self._running: _Running | None = None
+        self._closed = False
+
+    @property
+    def request_id(self) -> str | None:
+        """What the server's log calls this request; None until it is sent."""
+        return None if self._running is None else self._running.exchange.request_id
+
+    async def result(self) -> Answer:
+        """The whole answer; waits for it, passing over the events that are left.
+
+        Raises:
+            Qwen3VLError: there is no answer; its class says why.
+        """
+        async for _ in self:
+            pass
+        answer = None if self._running is None else self._running.exchange.answer
+        if answer is None:
+            raise self._closed_early()
+        return answer
+
+    async def close(self) -> None:
+        """Ends the stream; a request that still runs is stopped at the server. Takes `STOP_SECONDS` at most."""
+        self._closed = True
+        if self._running is not None:
+            # The stopping goes on if this task is cancelled meanwhile.
+            await asyncio.shield(self._connection.abandon(self._running))
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = None
+        try:
+            if self._running is None and not self._closed:
+                await self._start()
+            if self._running is not None:
+                event = await self._running.next_event()
+        except asyncio.CancelledError:
+            # A call that was cancelled by close() in another task looks like this task's own cancellation.
+            if self._closed:
+                raise self._closed_early() from None
+            await self.close()
+            raise
+        except BaseException:
+            await self.close()
+            raise
+        if event is None:
+            await self.close()
+            raise StopAsyncIteration
+        return event
+
+    async def __aenter__(self) -> "AsyncStream":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _start(self) -> None:
+        outgoing = await asyncio.to_thread(self._prepare)
+        self._running = self._connection.start(outgoing, self._timeouts)
+        weakref.finalize(self, self._connection.abandon_later, self._running)
+
+    def _closed_early(self) -> Cancelled:
+        return Cancelled("the stream was closed before its answer was complete", request_id=self.request_id)
+
+
+class _Running:
+    """A call and what came back from it. It outlives its stream until the request is stopped."""
+
+    def __init__(self, call: Any, outgoing: Outgoing, exchange: Exchange) -> None:
+        self.call = call
+        self.exchange = exchange
+        self._outgoing: Outgoing | None = outgoing
+
+    async def next_event(self) -> Event | None:
+        """The next event; None at the end."""
+        while (event := self.exchange.pop()) is None and not self.exchange.ended:
+            try:
+                if self._outgoing is None:
+                    arrived = await asyncio.wait_for(self.call.read(), self.exchange.wait_seconds())
+                    if arrived is grpc.aio.EOF:
+                        self.exchange.closed()
+                    else:
+                        self.exchange.receive(arrived)
+                else:
+                    await asyncio.wait_for(self._upload(self._outgoing), self.exchange.wait_seconds())
+            except asyncio.TimeoutError:
+                self.exchange.timed_out()
+            except grpc.RpcError as error:
+                self.exchange.broke(error)
+        return event
+
+    async def _upload(self, outgoing: Outgoing) -> None:
+        await self.call.write(outgoing.message)
+        await self.call.done_writing()
+        self._outgoing = None
+        self.exchange.uploaded()
+
+
+class _Connection:
+    """The channel, made in the event loop that first uses it, and the stopping of requests that nobody waits for."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    def start(self, outgoing: Outgoing, timeouts: Timeouts) -> _Running:
+        """Begins a call."""
+        if self._channel is None:
+            self._loop = asyncio.get_running_loop()
+            self._channel = _channel(self._address)
+            self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        call = self._stub.ModelStreamInfer(metadata=self._address.metadata)
+        return _Running(call, outgoing, Exchange(outgoing, self._address.url, timeouts))
+
+    def abandon(self, running: _Running) -> asyncio.Task[None]:
+        """Cancels a call; a request that has not ended is stopped at the server."""
+        running.call.cancel()
+        task = asyncio.get_running_loop().create_task(self._stop(running.exchange))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+        return task
+
+    def abandon_later(self, running: _Running) -> None:
+        """`abandon`, from any thread and from within the garbage collector."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.abandon, running)
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._stopping)
+        if self._channel is not None:
+            await self._channel.close()
+            self._channel = None
+
+    async def _stop(self, exchange: Exchange) -> None:
+        if exchange.ended:
+            return
+        exchange.ended = True
+        try:
+            stopping = self._stub.ModelStreamInfer(
+                iter([request.stop(exchange.request_id)]), timeout=STOP_SECONDS, metadata=self._address.metadata
+            )
+            await stopping.read()
+            stopping.cancel()
+        except (grpc.RpcError, grpc.aio.UsageError) as error:
+            _log.debug("request %s could not be stopped: %s", exchange.request_id, error)
+
+
+def _channel(address: Address) -> grpc.aio.Channel:
+    if address.credentials is None:
+        return grpc.aio.insecure_channel(address.url, address.options)
+    return grpc.aio.secure_channel(address.url, address.credentials, address.options)
