@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+
+from server import triton
+from server.deployment import Deployment
+from server.supervisor import SERVER, Limits
+
+CACHE = Path(__file__).parents[1] / ".cache" / "triton"
+
+Assemble = Callable[[Path, Path, Mapping[str, str]], object]
+
+
+def assemble_checkpoint(checkpoint: Path, destination: Path, settings: Mapping[str, str]) -> None:
+    """`build/repository.py`'s `assemble`, imported when it is used: it brings PyTorch along."""
+    from repository import assemble
+
+    assemble(checkpoint, destination, settings)
 
 
 class Server:
@@ -20,39 +38,76 @@ class Server:
         http_url, metrics_url, health_url: `http://127.0.0.1:PORT`; metrics are at `/metrics`, readiness at `/ready`.
         repository: the assembled model repository.
         credits_directory: where the sessions' FIFOs are.
+        reports: what the supervisor noticed and repaired, a line each.
     """
 
-    grpc_url: str
-    http_url: str
-    metrics_url: str
-    health_url: str
-    repository: Path
-    credits_directory: Path
-
-    def __init__(self, checkpoint: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        assemble: Assemble = assemble_checkpoint,
+        limits: Limits | None = None,
+    ) -> None:
         """`settings` maps `model.parameter` to its value, as `build/repository.py` takes them."""
-        raise NotImplementedError
+        self._checkpoint = checkpoint
+        self._settings = settings or {}
+        self._assemble = assemble
+        self._limits = limits
+        self.reports: list[str] = []
 
     def __enter__(self) -> Server:
-        raise NotImplementedError
+        self._folder = Path(tempfile.mkdtemp(prefix="qwen3-vl-test-"))
+        try:
+            self._start()
+        except BaseException:
+            shutil.rmtree(self._folder)
+            raise
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        raise NotImplementedError
+        self._deployment.__exit__(kind, error, trace)
+        shutil.rmtree(self._folder)
+
+    def _start(self) -> None:
+        self.repository = self._folder / "repository"
+        self.credits_directory = self._folder / "credits"
+        self.credits_directory.mkdir()
+        credits = {
+            f"{stage}.credits_directory": str(self.credits_directory) for stage in ("video_preprocess", "decoder")
+        }
+        self._assemble(self._checkpoint, self.repository, {**self._settings, **credits})
+        self._log = self._folder / "triton.log"
+        ports = triton.Endpoints("127.0.0.1", *triton.free_ports("127.0.0.1", 4))
+        self._deployment = Deployment(
+            triton.find(CACHE), self.repository, ports, self._log, self.reports.append, self._limits
+        )
+        self.grpc_url = f"{ports.host}:{ports.grpc}"
+        self.http_url = ports.url(ports.http)
+        self.metrics_url = ports.url(ports.metrics)
+        self.health_url = ports.url(ports.health)
+        self._deployment.__enter__()
 
     def pids(self) -> dict[str, int]:
         """The process ids now: `triton` for the server, and each stage's own (`decoder`, ...)."""
-        raise NotImplementedError
+        return self._deployment.supervisor.pids()
 
     def heals(self) -> dict[str, int]:
         """How often each stage was reloaded, and the whole server (`triton`) restarted, since the start."""
-        raise NotImplementedError
+        return self._deployment.supervisor.heals()
 
     def wait_ready(self, timeout_seconds: float = 60.0) -> None:
         """Returns when every stage runs and a model has answered since the last heal; raises TimeoutError."""
-        raise NotImplementedError
+        supervisor = self._deployment.supervisor
+        deadline = time.monotonic() + timeout_seconds
+        # A process that was killed a moment ago is missing before the supervisor has noticed.
+        while not (supervisor.pids().keys() >= {SERVER, *triton.STAGES} and supervisor.wait_ready(0.1)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no answer within {timeout_seconds} s: {self.reports}\n{self.log()}")
+            time.sleep(0.05)
 
     def log(self) -> str:
         """What the server and its stages have written so far."""
-        raise NotImplementedError
+        return self._log.read_text(errors="replace")

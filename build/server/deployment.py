@@ -1,0 +1,87 @@
+"""A repository being served: Triton under its supervisor, with a readiness endpoint, until a `with` block ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from server.api import Api
+from server.health import health_endpoint
+from server.process import TritonProcess
+from server.supervisor import Limits, ServerError, Supervisor
+from server.triton import Endpoints, Installation, command
+
+_LOG_TAIL_LINES = 30
+
+
+class Deployment:
+    """Entering returns when a model has answered; leaving ends everything that was started.
+
+    Raises ServerError with the end of the log when the server does not come up. A KeyboardInterrupt while it is being
+    stopped kills what is left at once.
+    """
+
+    def __init__(
+        self,
+        installation: Installation,
+        repository: Path,
+        endpoints: Endpoints,
+        log: Path,
+        report: Callable[[str], None],
+        limits: Limits | None = None,
+    ) -> None:
+        """Serves the assembled `repository`; the server writes to the file `log`, the supervisor to `report`."""
+        arguments = command(installation, repository, endpoints)
+        environment = installation.environment()
+        self.supervisor = Supervisor(
+            lambda: TritonProcess(arguments, environment, log), Api(endpoints.url(endpoints.http)), report, limits
+        )
+        self._endpoints = endpoints
+        self._log = log
+        self._error: Exception | None = None
+        self._resources = ExitStack()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Deployment:
+        try:
+            endpoint = health_endpoint(self._endpoints.host, self._endpoints.health, self.supervisor.status)
+            self._resources.enter_context(endpoint)
+            self._thread.start()
+            while not self.supervisor.wait_ready(timeout_seconds=0.1):
+                if not self._thread.is_alive():
+                    self.wait()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def wait(self) -> None:
+        """Returns when the server has ended; raises what ended it."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self.supervisor.run()
+        except ServerError as error:
+            tail = self._log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+            self._error = ServerError("\n".join([*tail, f"{error}; the end of {self._log} is above"]))
+        except Exception as error:
+            self._error = error
+
+    def _stop(self) -> None:
+        try:
+            self.supervisor.stop()
+        except KeyboardInterrupt:
+            self.supervisor.stop(grace_seconds=0)
+        finally:
+            self._resources.close()

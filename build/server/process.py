@@ -1,0 +1,87 @@
+"""One Triton server process, the stub processes of its stages, and what they leave behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.prerequisites import SHARED_MEMORY
+
+_PROC = Path("/proc")
+_STUB = "triton_python_backend_stub"
+
+
+@dataclass(frozen=True)
+class Stub:
+    """The process that runs an instance of a Python stage, and its region of shared memory."""
+
+    stage: str
+    pid: int
+    region: str
+
+
+class TritonProcess:
+    """Starts `command` in a process group of its own, so that a terminal's Ctrl-C reaches the supervisor only."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        """The server and its stages write to the file `log`, at its end."""
+        self._regions: set[str] = set()
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+
+    @property
+    def pid(self) -> int:
+        """The server's process id, which is also its group's."""
+        return self._process.pid
+
+    def exit_status(self) -> int | None:
+        """None while the server runs; else its exit status, or a signal's number below zero."""
+        return self._process.poll()
+
+    def stubs(self) -> dict[int, Stub]:
+        """The stubs that run now, by process id: a dead one is a zombie until the server unloads its stage."""
+        found = {}
+        for folder in _PROC.iterdir():
+            if folder.name.isdecimal() and (stub := self._stub(int(folder.name))):
+                found[stub.pid] = stub
+        self._regions.update(stub.region for stub in found.values())
+        return found
+
+    def runs(self, stub: Stub) -> bool:
+        """Whether this stub is still there."""
+        return self._stub(stub.pid) == stub
+
+    def stop(self, grace_seconds: float = 5.0) -> None:
+        """Ends the server, its stages and their shared memory; at once when `grace_seconds` is 0."""
+        self.stubs()
+        if grace_seconds:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace_seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        for region in self._regions:
+            (SHARED_MEMORY / region).unlink(missing_ok=True)
+
+    def _stub(self, pid: int) -> Stub | None:
+        """The stub with this process id, if it is one of this server's and runs. A zombie has no command line."""
+        try:
+            # After the command's name in parentheses come the state and the parent.
+            state, parent = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(parent) != self.pid or state in "ZX":
+                return None
+            arguments = (_PROC / str(pid) / "cmdline").read_text().split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        if Path(arguments[0]).name != _STUB:
+            return None
+        # STUB MODEL/VERSION/model.py REGION ...
+        return Stub(stage=Path(arguments[1]).parents[1].name, pid=pid, region=arguments[2])
