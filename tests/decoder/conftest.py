@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -58,7 +59,7 @@ class Prompt:
     def pieces(self, *cuts: int) -> list[PromptPiece]:
         """The prompt cut before the tokens `cuts`."""
         borders = [0, *cuts, len(self.token_ids)]
-        return [self._piece(begin, end) for begin, end in zip(borders, borders[1:], strict=False)]
+        return [self._piece(begin, end) for begin, end in itertools.pairwise(borders)]
 
     def _piece(self, begin: int, end: int) -> PromptPiece:
         rows = slice(int(self.is_visual[:begin].sum()), int(self.is_visual[:end].sum()))

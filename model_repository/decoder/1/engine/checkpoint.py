@@ -87,7 +87,11 @@ def read_generation_config(folder: Path, default_max_tokens: int) -> GenerationC
     config = _read_json(folder / "generation_config.json")
     eos = config.get("eos_token_id", [])
     sampled = config.get("do_sample", False)
-    given = {key: config[key] for key in ("temperature", "top_p", "top_k", "min_p") if sampled and config.get(key) is not None}
+    given = {
+        key: config[key]
+        for key in ("temperature", "top_p", "top_k", "min_p")
+        if sampled and config.get(key) is not None
+    }
     if sampled:
         given.setdefault("temperature", 1.0)
     defaults = SamplingParameters(

@@ -60,7 +60,7 @@ class Prefilled:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Generated token ids. With the finish reason `stop` the last one is a stop token, which is not part of the text."""
+    """Generated token ids. With the finish reason `stop` the last one is a stop token and no part of the text."""
 
     ids: tuple[int, ...]
     finish_reason: Literal["", "stop", "length"] = ""

@@ -98,7 +98,11 @@ def _number(low: float, high: float, *, above: bool = False) -> Callable[[str, A
     def check(key: str, value: Any) -> float:
         in_type = type(value) in (int, float) and math.isfinite(value)
         if not in_type or not low <= value <= high or (above and value == low):
-            raise _wrong(key, value, f"a number {'above' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:g}")
+            raise _wrong(
+                key,
+                value,
+                f"a number {'above' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:g}",
+            )
         return float(value)
 
     return check
@@ -117,7 +121,9 @@ def _stop_strings(key: str, value: Any) -> tuple[str, ...]:
         or len(strings) > MAX_STOP_STRINGS
         or not all(isinstance(s, str) and 0 < len(s) <= MAX_STOP_STRING_CHARACTERS for s in strings)
     ):
-        accepted = f"a string or a list of at most {MAX_STOP_STRINGS}, each of 1 to {MAX_STOP_STRING_CHARACTERS} characters,"
+        accepted = (
+            f"a string or a list of at most {MAX_STOP_STRINGS}, each of 1 to {MAX_STOP_STRING_CHARACTERS} characters,"
+        )
         raise _wrong(key, value, accepted)
     return tuple(strings)
 

@@ -60,7 +60,7 @@ def _attend(
 
 
 def _causal_mask(queries: int, visible: int, like: torch.Tensor) -> torch.Tensor | None:
-    """[queries, visible]: the last query sees all, the one before it all but the last, and so on. None for one query."""
+    """[queries, visible]: the last query sees all, the one before it all but the last, and so on."""
     if queries == 1:
         return None
     mask = torch.full((queries, visible), float("-inf"), dtype=like.dtype, device=like.device)

@@ -38,8 +38,8 @@ class Limits:
 class PyTorchEngine:
     """In-flight batching over a paged KV cache; implements engine.protocol.Engine.
 
-    `_lock` guards sequences and the scheduler; a step computes outside of it, on sequences that only the engine's thread
-    removes, so that memory which a step writes to is never given to someone else meanwhile.
+    `_lock` guards sequences and the scheduler; a step computes outside of it, on sequences that only the engine's
+    thread removes, so that memory which a step writes to is never given to someone else meanwhile.
     """
 
     def __init__(

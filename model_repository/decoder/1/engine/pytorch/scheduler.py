@@ -47,8 +47,8 @@ class Scheduler:
     def next_step(self) -> list[Work]:
         """A decode step for everyone who generates; prefill shares what is left of the step's tokens evenly.
 
-        A sequence with less to prefill than its share leaves the rest to the others. Because a step has more tokens than
-        the batch has sequences, everyone advances in every step.
+        A sequence with less to prefill than its share leaves the rest to the others. Because a step has more tokens
+        than the batch has sequences, everyone advances in every step.
         """
         work = [Work(sequence, 1) for sequence in self.running if not sequence.prefilling]
         left = self._max_step_tokens - len(work)

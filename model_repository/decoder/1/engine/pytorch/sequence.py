@@ -59,7 +59,7 @@ class Sequence:
         starts = torch.tensor(blocks).unsqueeze(1) * block_size
         self.blocks = blocks
         self.slots = (starts + torch.arange(block_size)).flatten()[: self.reserved_tokens].to(device)
-        self._contiguous = all(b == a + 1 for a, b in zip(blocks, blocks[1:], strict=False))
+        self._contiguous = blocks[-1] - blocks[0] + 1 == len(blocks)
         self._first_slot = blocks[0] * block_size
 
     def context(self, tokens: int) -> slice | torch.Tensor:

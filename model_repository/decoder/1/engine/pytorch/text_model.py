@@ -30,7 +30,9 @@ class TextModel:
         rotation = self._rotary(batch.positions, hidden.dtype)
         for index, layer in enumerate(self._weights.layers):
             keys, values = cache.keys[index].flatten(0, 1), cache.values[index].flatten(0, 1)
-            hidden = hidden + self._attention(layer, self._norm(hidden, layer.input_norm), rotation, keys, values, batch)
+            hidden = hidden + self._attention(
+                layer, self._norm(hidden, layer.input_norm), rotation, keys, values, batch
+            )
             hidden = hidden + self._mlp(layer, self._norm(hidden, layer.post_attention_norm))
             if index < self._config.deepstack_levels and len(batch.visual):
                 begin = width * (1 + index)

@@ -98,7 +98,9 @@ class _Tensors:
         for name in names:
             path = folder / name
             if not path.exists():
-                raise ValueError(f"{path} is missing; model.safetensors or the shards that its index names are accepted")
+                raise ValueError(
+                    f"{path} is missing; model.safetensors or the shards that its index names are accepted"
+                )
             file = safe_open(str(path), framework="pt")
             self._get.update(dict.fromkeys(file.keys(), file.get_tensor))
 

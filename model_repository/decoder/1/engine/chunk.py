@@ -1,0 +1,156 @@
+"""What stage 1 and stage 2 send: a header and a piece of the prompt, checked before anything else sees them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.checkpoint import ModelConfig
+from engine.credits import SESSION_NAME
+from engine.errors import RequestError, invalid_argument
+from engine.protocol import PromptPiece
+
+
+@dataclass(frozen=True)
+class Open:
+    """What the client asked for."""
+
+    stream: bool
+    progress: bool
+    sampling_parameters: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What stage 1 is going to send. media: as in the contract, passed on to the client."""
+
+    prompt_tokens: int
+    video_tokens: int
+    next_position: int
+    media: list[Any]
+
+
+@dataclass(frozen=True)
+class Header:
+    """index: None for a heartbeat. sent: seconds of the system's monotonic clock. seconds: stage 1's own times."""
+
+    session: str
+    index: int | None
+    sent: float
+    open: Open | None
+    plan: Plan | None
+    last: bool
+    seconds: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """
+    token_ids: int32 [tokens]; positions: int32 [3, tokens]
+    features: float32 [frames, rows, hidden * (1 + levels)]
+    encode_seconds: how long stage 2 worked on it
+    arrived: seconds of the system's monotonic clock
+    cancelled: the client had gone before the chunk was made
+    """
+
+    header: Header
+    request_id: str
+    token_ids: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    features: NDArray[np.float32]
+    encode_seconds: float
+    arrived: float
+    cancelled: bool
+
+
+def parse_header(text: str) -> Header:
+    """Raises invalid_argument naming the key that is wrong."""
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise invalid_argument(f"chunk_header is not JSON: {error}") from None
+    read = _Reader("chunk_header", header)
+    session = read("session", str)
+    if not SESSION_NAME.fullmatch(session):
+        raise invalid_argument(f"chunk_header.session is {session!r}; 32 hexadecimal digits are accepted")
+    return Header(
+        session=session,
+        index=None if header.get("index") is None else read.count("index"),
+        sent=float(read("sent", int, float)),
+        open=_parse_open(header["open"]) if "open" in header else None,
+        plan=_parse_plan(header["plan"]) if "plan" in header else None,
+        last=read("last", bool) if "last" in header else False,
+        seconds=read("seconds", dict) if "seconds" in header else None,
+    )
+
+
+def prompt_piece(chunk: Chunk, config: ModelConfig) -> PromptPiece:
+    """The chunk's part of the prompt. Raises invalid_argument for anything that an engine could stumble over."""
+    name = f"chunk {chunk.header.index}"
+    ids, positions, features = chunk.token_ids, chunk.positions, chunk.features
+    if ids.ndim != 1 or positions.shape != (3, len(ids)):
+        raise invalid_argument(
+            f"{name} has token_ids {list(ids.shape)} and positions {list(positions.shape)};"
+            " [tokens] and [3, tokens] are accepted"
+        )
+    if len(ids) and not 0 <= ids.min() <= ids.max() < config.vocab_size:
+        raise invalid_argument(
+            f"{name} has token ids from {ids.min()} to {ids.max()}; 0 to {config.vocab_size - 1} are accepted"
+        )
+    if positions.size and positions.min() < 0:
+        raise invalid_argument(f"{name} has the position {positions.min()}; positions from 0 on are accepted")
+    if features.ndim != 3 or (features.size and features.shape[2] != config.row_width):
+        raise invalid_argument(
+            f"{name} has features {list(features.shape)}; [frames, rows, {config.row_width}] is accepted"
+        )
+    rows = features.reshape(-1, config.row_width)
+    visual_tokens = int(np.isin(ids, config.visual_token_ids).sum())
+    if visual_tokens != len(rows):
+        raise invalid_argument(f"{name} has {visual_tokens} visual tokens and {len(rows)} rows of features")
+    if not np.isfinite(rows).all():
+        # Not the caller's fault: stage 2 computed them.
+        raise RequestError("internal", f"{name} has features that are not finite")
+    return PromptPiece(ids, positions, rows, chunk.header.last)
+
+
+def _parse_open(value: Any) -> Open:
+    read = _Reader("chunk_header.open", value)
+    return Open(read("stream", bool), read("progress", bool), read("sampling_parameters", str))
+
+
+def _parse_plan(value: Any) -> Plan:
+    read = _Reader("chunk_header.plan", value)
+    return Plan(
+        prompt_tokens=read.count("prompt_tokens", 1),
+        video_tokens=read.count("video_tokens"),
+        next_position=read.count("next_position"),
+        media=read("media", list),
+    )
+
+
+class _Reader:
+    """Values of a JSON object by key and type."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise invalid_argument(f"{name} is {value!r:.80}; a JSON object is accepted")
+        self._name = name
+        self._value = value
+
+    def __call__(self, key: str, *types: type) -> Any:
+        value = self._value.get(key)
+        if type(value) not in types:
+            accepted = " or ".join(t.__name__ for t in types)
+            raise invalid_argument(f"{self._name}.{key} is {value!r:.80}; {accepted} is accepted")
+        return value
+
+    def count(self, key: str, low: int = 0) -> int:
+        value = self(key, int)
+        if not low <= value < 2**31:
+            raise invalid_argument(f"{self._name}.{key} is {value}; an integer from {low} to 2147483647 is accepted")
+        return int(value)

@@ -1,0 +1,29 @@
+"""What a session says to its client, and the way there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Response:
+    """usage, progress: JSON; empty ones are left out."""
+
+    text: str = ""
+    finish_reason: str = ""
+    usage: str = ""
+    progress: str = ""
+
+
+class Reply(Protocol):
+    """The answers to one request. Nothing follows a final response, an error or `close`."""
+
+    def send(self, response: Response, *, final: bool = False) -> None:
+        """Sends a response."""
+
+    def fail(self, message: str) -> None:
+        """Ends the request with an error; `message` starts with a status code."""
+
+    def close(self) -> None:
+        """Ends the request without a response."""

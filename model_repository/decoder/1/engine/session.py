@@ -1,0 +1,196 @@
+"""The life of one session: from its first chunk to the last word of its answer."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from engine.answer import Answer
+from engine.checkpoint import ModelConfig
+from engine.chunk import Chunk, prompt_piece
+from engine.credits import Credits
+from engine.detokenizer import Vocabulary
+from engine.errors import RequestError, invalid_argument
+from engine.intake import Intake
+from engine.ordering import InOrder
+from engine.protocol import Admitted, Engine, Event, Failed, Prefilled, Request, Tokens
+from engine.reply import Reply
+from engine.sampling_parameters import SamplingParameters, parse_sampling_parameters
+from engine.settings import Settings
+from engine.usage import Timeline
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Services:
+    """What all sessions share. defaults: sampling parameters of a request without any."""
+
+    engine: Engine
+    config: ModelConfig
+    vocabulary: Vocabulary
+    defaults: SamplingParameters
+    settings: Settings
+
+
+class Session:
+    """Takes chunks and engine events, grants credits, and answers on chunk 0's reply. Called from one thread only.
+
+    A RequestError from a method ends the session: the caller then calls `fail` with it. `over` tells that it has ended.
+    """
+
+    def __init__(self, name: str, request_id: str, services: Services) -> None:
+        self.name = name
+        self.request_id = request_id
+        self.over = False
+        self._services = services
+        self._engine = services.engine
+        # Stage 1 sends the two chunks before the plan's without credits.
+        self._order: InOrder[Chunk] = InOrder(services.settings.chunks_in_flight + 1)
+        self._heard = 0.0
+        self._timeline = Timeline(started=0.0)
+        self._reply: Reply | None = None
+        self._credits: Credits | None = None
+        self._answer: Answer | None = None
+        self._intake: Intake | None = None
+
+    def receive(self, chunk: Chunk, reply: Reply) -> None:
+        """Takes a chunk, in any order, or a heartbeat."""
+        self._heard = chunk.arrived
+        if chunk.header.index != 0:
+            reply.close()
+        elif self._reply is None:
+            self._reply = reply
+        else:
+            reply.fail(f"invalid_argument: chunk 0 of session {self.name} came twice")
+            return
+        if self._credits is None:
+            # Before anything can go wrong: stage 1 learns by it that the session is over.
+            self._credits = Credits(self._services.settings.credits_directory, self.name)
+        if chunk.cancelled:
+            self.finish("cancelled", chunk.arrived)
+        elif chunk.header.index is not None:
+            for ready in self._order.put(chunk.header.index, chunk):
+                self._take(ready)
+
+    def hear(self, event: Event, now: float) -> None:
+        """Takes an event of the engine."""
+        assert self._answer is not None
+        assert self._intake is not None
+        match event:
+            case Admitted():
+                self._timeline.admitted = now
+                self._grant(self._services.settings.chunks_in_flight)
+                self._progress("prefill", now)
+            case Prefilled(tokens):
+                self._intake.prefilled_tokens += tokens
+                self._grant(self._intake.credits_due())
+                self._progress("prefill", now)
+            case Tokens(ids, finish_reason):
+                if self._timeline.first_token is None:
+                    self._timeline.first_token = now
+                if reason := self._answer.add(ids, finish_reason):
+                    self.finish(reason, now)
+            case Failed(message):
+                self.fail(message)
+
+    def check(self, now: float) -> None:
+        """Looks for what ends a session without a word: silence, the end of stage 1, the time limit."""
+        settings, first_token = self._services.settings, self._timeline.first_token
+        if now - self._heard > settings.silence_seconds:
+            raise RequestError("unavailable", f"the stages before were silent for {settings.silence_seconds:g} seconds")
+        if self._credits is not None:
+            self._credits.check()
+        if first_token is not None and now - first_token > settings.max_generation_seconds:
+            self.finish("time_limit", now)
+
+    def flush(self) -> None:
+        """Sends the text that has gathered."""
+        if self._answer is not None and not self.over:
+            self._answer.flush()
+
+    def finish(self, reason: str, now: float) -> None:
+        """Ends the session with what it has said so far."""
+        if self.over:
+            return
+        self._release()
+        if self._answer is not None:
+            plan = self._intake.plan if self._intake else None
+            usage = {
+                "prompt_tokens": plan.prompt_tokens if plan else 0,
+                "video_tokens": plan.video_tokens if plan else 0,
+                "cached_tokens": 0,
+                "media": plan.media if plan else [],
+                "seconds": self._timeline.seconds(now),
+            }
+            self._answer.finish(reason, usage)
+        elif self._reply is not None:
+            self._reply.close()
+
+    def fail(self, message: str) -> None:
+        """Ends the session with an error; `message` starts with a status code."""
+        if self.over:
+            return
+        self._release()
+        if self._reply is not None:
+            self._reply.fail(message)
+
+    def _take(self, chunk: Chunk) -> None:
+        if self.over:
+            return
+        if chunk.header.index == 0:
+            self._open(chunk)
+        elif chunk.header.index == 1:
+            self._reserve(chunk)
+        else:
+            self._feed(chunk)
+
+    def _open(self, chunk: Chunk) -> None:
+        services, wanted = self._services, chunk.header.open
+        if wanted is None or self._reply is None:
+            raise invalid_argument("chunk 0 has no `open` in its header")
+        self._timeline.started = min(chunk.header.sent, chunk.arrived)
+        sampling = parse_sampling_parameters(wanted.sampling_parameters, services.defaults)
+        self._answer = Answer(
+            self._reply, services.vocabulary, sampling, stream=wanted.stream, progress=wanted.progress
+        )
+        self._progress("sampling", chunk.arrived)
+
+    def _reserve(self, chunk: Chunk) -> None:
+        assert self._answer is not None
+        plan = chunk.header.plan
+        if plan is None:
+            raise invalid_argument("chunk 1 has no `plan` in its header")
+        self._intake = Intake(plan)
+        self._timeline.planned = chunk.arrived
+        self._progress("waiting", chunk.arrived)
+        self._engine.open(self.name, Request(plan.prompt_tokens, plan.next_position, self._answer.sampling))
+
+    def _feed(self, chunk: Chunk) -> None:
+        assert self._intake is not None
+        piece = prompt_piece(chunk, self._services.config)
+        self._intake.add(piece, chunk.header.index)
+        if len(piece.rows):
+            self._timeline.encode_busy += chunk.encode_seconds
+            self._timeline.encode_waited += max(0.0, chunk.arrived - chunk.header.sent - chunk.encode_seconds)
+        if chunk.header.seconds is not None:
+            self._timeline.preprocess = chunk.header.seconds
+        self._engine.feed(self.name, piece)
+        self._grant(self._intake.credits_due())
+
+    def _grant(self, chunks: int) -> None:
+        assert self._credits is not None
+        self._credits.grant(chunks)
+
+    def _progress(self, phase: str, now: float) -> None:
+        assert self._answer is not None
+        prompt_tokens, prefilled = (
+            (self._intake.plan.prompt_tokens, self._intake.prefilled_tokens) if self._intake else (0, 0)
+        )
+        self._answer.progress(phase, prompt_tokens, prefilled, now)
+
+    def _release(self) -> None:
+        self.over = True
+        self._engine.cancel(self.name)
+        if self._credits is not None:
+            self._credits.close()
