@@ -28,7 +28,7 @@ def test_options_as_objects_mappings_and_keywords() -> None:
 
 
 def test_unknown_keyword_is_refused_by_name() -> None:
-    with pytest.raises(TypeError, match="'max_token'; options are .*max_tokens"):
+    with pytest.raises(TypeError, match=r"'max_token'; options are .*max_tokens"):
         options.merge(None, None, {"max_token": 5})
 
 
