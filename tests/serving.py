@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from server import triton
-from server.deployment import Deployment
+from server.deployment import Deployment, credits_settings
 from server.supervisor import SERVER, Limits
 
 CACHE = Path(__file__).parents[1] / ".cache" / "triton"
@@ -75,16 +75,14 @@ class Server:
         self.repository = self._folder / "repository"
         self.credits_directory = self._folder / "credits"
         self.credits_directory.mkdir()
-        credits = {
-            f"{stage}.credits_directory": str(self.credits_directory) for stage in ("video_preprocess", "decoder")
-        }
-        self._assemble(self._checkpoint, self.repository, {**self._settings, **credits})
+        settings = {**self._settings, **credits_settings(self.credits_directory)}
+        self._assemble(self._checkpoint, self.repository, settings)
         self._log = self._folder / "triton.log"
         ports = triton.Endpoints("127.0.0.1", *triton.free_ports("127.0.0.1", 4))
         self._deployment = Deployment(
             triton.find(CACHE), self.repository, ports, self._log, self.reports.append, self._limits
         )
-        self.grpc_url = f"{ports.host}:{ports.grpc}"
+        self.grpc_url = ports.grpc_target
         self.http_url = ports.url(ports.http)
         self.metrics_url = ports.url(ports.metrics)
         self.health_url = ports.url(ports.health)

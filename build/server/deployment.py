@@ -17,6 +17,11 @@ from server.triton import Endpoints, Installation, command
 _LOG_TAIL_LINES = 30
 
 
+def credits_settings(folder: Path) -> dict[str, str]:
+    """The settings by which stages 1 and 3 meet in `folder`: sessions' FIFOs are there, and end with it."""
+    return {f"{stage}.credits_directory": str(folder) for stage in ("video_preprocess", "decoder")}
+
+
 class Deployment:
     """Entering returns when a model has answered; leaving ends everything that was started.
 

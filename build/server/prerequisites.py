@@ -15,8 +15,11 @@ PYTHON_VERSIONS = ((3, 10), (3, 12))
 # The platform tag of the wheel, manylinux_2_35.
 GLIBC_VERSION = (2, 35)
 SHARED_MEMORY = Path("/dev/shm")
-# A stage's stub maps 1 MiB at start and grows with its chunks; 64 MiB, Docker's default, is what small chunks fill.
+# A stage's stub maps 1 MiB at start and grows with its chunks: the 64 MiB that containers get by default are soon full.
 SHARED_MEMORY_BYTES = 256 * 2**20
+
+# PyTorch and what comes with it.
+ENVIRONMENT_BYTES = 6 * 2**30
 
 _GIBIBYTE = 2**30
 
@@ -36,7 +39,7 @@ def check_platform(
     if not oldest <= python <= newest:
         raise PrerequisiteError(
             f"Python {python[0]}.{python[1]} is too {'old' if python < oldest else 'new'}: 3.10, 3.11 and 3.12 are"
-            " supported. Install one of them, remove .venv and run `make PYTHON=python3.11 ...`"
+            " supported. Install one of them and run `make PYTHON=python3.11 ...`"
         )
     if (system, machine) != ("Linux", "x86_64"):
         raise PrerequisiteError(
@@ -96,7 +99,7 @@ def check_disk(folder: Path, needed_bytes: int) -> None:
     if free_bytes < needed_bytes:
         raise PrerequisiteError(
             f"{free_bytes / _GIBIBYTE:.1f} GiB are free below {existing} and {needed_bytes / _GIBIBYTE:.1f} GiB are"
-            " needed: free some space, or move it with REPOSITORY=FOLDER"
+            " needed there: free some space"
         )
 
 
@@ -108,3 +111,19 @@ def check_shared_memory(folder: Path = SHARED_MEMORY, needed_bytes: int = SHARED
             f"{free_bytes / 2**20:.0f} MiB are free in {folder} and {needed_bytes / 2**20:.0f} MiB are needed, for the"
             " tensors that stages exchange: start a container with `--shm-size=1g`, or remove stale files there"
         )
+
+
+def main() -> int:
+    """What must hold before anything is installed."""
+    try:
+        check_platform()
+        find_libpython()
+        check_disk(Path(), ENVIRONMENT_BYTES)
+    except PrerequisiteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -32,13 +32,17 @@ class Installation:
     libraries: tuple[Path, ...]
 
     def environment(self) -> dict[str, str]:
-        """The environment to start the server in: a stub takes its packages from the first `python3` on the PATH."""
+        """The environment to start the server in: a stub takes its packages from the first `python3` on the PATH.
+
+        A stage imports those and its own folder: PYTHONPATH stays with the command that was given it.
+        """
         libraries = [str(folder) for folder in self.libraries]
         if inherited := os.environ.get("LD_LIBRARY_PATH"):
             libraries.append(inherited)
         python = str(Path(sys.executable).parent)
+        inherited_environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         return {
-            **os.environ,
+            **inherited_environment,
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
             "PATH": os.pathsep.join([python, os.environ.get("PATH", os.defpath)]),
         }
@@ -54,10 +58,20 @@ class Endpoints:
     metrics: int
     health: int
 
+    @property
+    def grpc_target(self) -> str:
+        """`HOST:PORT` for a gRPC client on this machine."""
+        return f"{self._reachable}:{self.grpc}"
+
     def url(self, port: int) -> str:
         """`http://HOST:PORT` for a client on this machine."""
+        return f"http://{self._reachable}:{port}"
+
+    @property
+    def _reachable(self) -> str:
+        # The addresses that mean all addresses are not ones to connect to.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return f"[{host}]" if ":" in host else host
 
 
 def find(cache: Path) -> Installation:

@@ -1,0 +1,111 @@
+# Everything is set up in .venv and .cache by the target that needs it; a second run starts in seconds.
+
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+# The first that is supported; looked for only when .venv is made.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
+	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+HOST ?= 127.0.0.1
+HTTP_PORT ?= 8000
+GRPC_PORT ?= 8001
+METRICS_PORT ?= 8002
+HEALTH_PORT ?= 8003
+MODEL ?=
+REPOSITORY ?= .cache/repository
+MEDIA_ROOT ?=
+SET ?=
+CASES ?= 200
+SEED ?= 0
+TESTS ?=
+
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# What tests and benchmarks share is imported from its folder.
+SHARED := PYTHONPATH=tests:build
+# Each is a root that its modules are imported from.
+TYPED := build client/src $(wildcard model_repository/*/1)
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help env demo serve test lint parity bench-batching bench-memory clean
+
+help: ## Show this help
+	@echo 'make TARGET [VARIABLE=value ...]'
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
+	@echo
+	@echo '  PYTHON=python3            the Python, 3.10 to 3.12, that .venv is made with'
+	@echo '  MODEL=                    serve, demo: a checkpoint, folder or hub name; empty: the demo checkpoint'
+	@echo '  HOST=127.0.0.1            serve: the address to listen on'
+	@echo '  HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002 HEALTH_PORT=8003'
+	@echo '  MEDIA_ROOT=               serve: the folder that video_uri is looked up in'
+	@echo '  REPOSITORY=.cache/repository   serve: where the model repository is assembled'
+	@echo '  SET="decoder.max_batch=8 ..."  serve: further settings, see model_repository/*/config.pbtxt'
+	@echo '  CASES=200 SEED=0          parity: how many random requests, and which'
+	@echo '  TESTS=tests/server        test: only these'
+
+env: $(VENV)/.serve ## Make .venv with what serving needs
+
+demo: $(VENV)/.client ## Ask a question about a sample video: server, answer with its timings, nothing left running
+	@$(BIN)/python build/demo.py --model '$(MODEL)'
+
+serve: $(VENV)/.client ## Serve MODEL in the foreground until Ctrl-C
+	@$(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSITORY)' --host '$(HOST)' \
+		--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) --health-port $(HEALTH_PORT) \
+		--media-root '$(MEDIA_ROOT)' --set $(SET)
+
+test: lint ## Lint, check types, run every test
+	@echo 'tests'
+	@$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/.test ## Check style and types
+	@echo 'ruff'
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@for root in $(TYPED); do \
+		echo "mypy $$root"; \
+		(cd $$root && $(CURDIR)/$(BIN)/mypy --no-error-summary --config-file $(CURDIR)/pyproject.toml \
+			--cache-dir $(CURDIR)/.cache/mypy .) || exit 1; \
+	done
+
+parity: $(VENV)/.test ## Compare CASES random requests, served, with transformers
+	@$(SHARED) $(BIN)/python -m parity --cases $(CASES) --seed $(SEED)
+
+bench-batching: $(VENV)/.test ## Time eight requests at once, and transformers one after the other
+	@$(SHARED) $(BIN)/python perf/bench_batching.py
+
+bench-memory: $(VENV)/.test ## Watch the server's memory over a thousand requests
+	@$(SHARED) $(BIN)/python perf/bench_memory.py
+
+clean: ## Remove what was set up: .venv and .cache
+	rm -rf $(VENV) .cache
+
+# One stamp per set of packages: a target installs no more than it needs, once.
+
+$(VENV)/bin/python:
+	@test -n '$(PYTHON)' || { echo 'error: no Python 3.10, 3.11 or 3.12 is on the PATH. Install one' \
+		'(Debian, Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@command -v '$(PYTHON)' >/dev/null || { echo 'error: PYTHON=$(PYTHON) is not a program' >&2; exit 1; }
+	@PYTHONPATH=build $(PYTHON) -m server.prerequisites
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'error: $(PYTHON) cannot make virtual environments.' \
+		'Debian, Ubuntu: apt install python3-venv (of the same version, e.g. python3.11-venv)' >&2; exit 1; }
+	@echo 'making $(VENV) with $(PYTHON)'
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.serve: requirements/serve.txt | $(VENV)/bin/python
+	@echo 'installing what serving needs: PyTorch and transformers are large, the first time takes minutes'
+	@$(PIP) -r requirements/serve.txt
+	@touch $@
+
+$(VENV)/.client: requirements/client.txt client/pyproject.toml $(VENV)/.serve
+	@echo 'installing the client'
+	@$(PIP) -r requirements/client.txt
+	@$(PIP) --no-deps --editable client
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt requirements/reference.txt $(VENV)/.client
+	@echo 'installing what tests need'
+	@$(PIP) -r requirements/test.txt
+	@$(PIP) --no-deps -r requirements/reference.txt
+	@touch $@

@@ -1,0 +1,47 @@
+"""Start the server, ask one question about the sample video, end the server: the command behind `make demo`."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from serve import CACHE, ROOT, end_on_signals, find_checkpoint, serve
+from server.prerequisites import PrerequisiteError
+from server.supervisor import ServerError
+from server.triton import Endpoints, free_ports
+
+HOST = "127.0.0.1"
+# A random checkpoint never finds an end by itself.
+_MAX_TOKENS = 128
+
+
+def main() -> int:
+    """The exit status is the client's."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--model", default="", help="a checkpoint's folder or hub name; empty: the demo's")
+    parser.add_argument("--video", type=Path, default=ROOT / "client" / "examples" / "scenes.mp4")
+    parser.add_argument("--question", default="What happens in this video, and when?")
+    arguments = parser.parse_args()
+    end_on_signals()
+    CACHE.mkdir(exist_ok=True)
+    endpoints = Endpoints(HOST, *free_ports(HOST, 4))
+    ask = ["ask", "--url", endpoints.grpc_target, "--max-tokens", str(_MAX_TOKENS)]
+    try:
+        with serve(
+            find_checkpoint(arguments.model), CACHE / "demo-repository", endpoints, {}, CACHE / "triton-demo.log"
+        ):
+            print(f"\n{arguments.video.name}: {arguments.question}\n", flush=True)
+            return subprocess.run(
+                [sys.executable, "-m", "qwen3_vl_client", *ask, arguments.video, arguments.question]
+            ).returncode
+    except KeyboardInterrupt:
+        return 130
+    except (PrerequisiteError, ServerError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Serve a checkpoint with Triton, in the foreground, until Ctrl-C: the command behind `make serve`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from server import prerequisites, triton
+from server.deployment import Deployment, credits_settings
+from server.prerequisites import PrerequisiteError
+from server.supervisor import ServerError
+from server.triton import Endpoints
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / ".cache"
+DEMO_CHECKPOINT = ROOT / "build" / "demo_checkpoint" / "checkpoint"
+
+# A checkpoint's files that are served; hubs hold others beside them.
+_CHECKPOINT_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+
+# What an assembled repository takes besides the checkpoint's own weights.
+_REPOSITORY_BYTES = 2**30
+
+
+def report(line: str) -> None:
+    """Prints a line for people, with the time of day."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+def find_checkpoint(model: str) -> Path:
+    """The folder of the checkpoint `model`: a folder, a hub name, or the demo's when empty."""
+    if not model:
+        return _demo_checkpoint()
+    if (Path(model) / "config.json").is_file():
+        return Path(model).resolve()
+    if Path(model).exists() or model.count("/") != 1:
+        raise PrerequisiteError(f"MODEL={model} is neither a folder with a config.json nor a hub name like Qwen/NAME")
+    from huggingface_hub import snapshot_download
+
+    report(f"fetching {model}")
+    try:
+        return Path(snapshot_download(model, allow_patterns=_CHECKPOINT_FILES))
+    except (OSError, ValueError) as error:
+        raise PrerequisiteError(f"MODEL={model} is not a folder and could not be fetched: {error}") from error
+
+
+def _demo_checkpoint() -> Path:
+    """The trained checkpoint of the demo, or a random one where it was not made."""
+    if (DEMO_CHECKPOINT / "config.json").is_file():
+        return DEMO_CHECKPOINT
+    random = CACHE / "random-checkpoint"
+    if not (random / "config.json").is_file():
+        from checkpoint_factory import make_checkpoint
+
+        report("there is no trained checkpoint: making a small random one, whose answers mean nothing")
+        with tempfile.TemporaryDirectory(dir=CACHE) as partial:
+            make_checkpoint(Path(partial) / random.name)
+            (Path(partial) / random.name).rename(random)
+    return random
+
+
+@contextmanager
+def serve(
+    checkpoint: Path, repository: Path, endpoints: Endpoints, settings: Mapping[str, str], log: Path
+) -> Iterator[Deployment]:
+    """Checks this machine, assembles `repository` and serves it while the `with` block runs.
+
+    Raises PrerequisiteError or ServerError with a message that says what to do.
+    """
+    prerequisites.check_platform()
+    prerequisites.check_shared_memory()
+    ports = {"HTTP_PORT": endpoints.http, "GRPC_PORT": endpoints.grpc}
+    prerequisites.check_ports(
+        endpoints.host, {**ports, "METRICS_PORT": endpoints.metrics, "HEALTH_PORT": endpoints.health}
+    )
+    prerequisites.check_disk(repository, _REPOSITORY_BYTES)
+    installation = triton.find(CACHE / "triton")
+    # It brings PyTorch along: what can fail early has been checked.
+    from repository import assemble
+
+    report(f"assembling {repository} from {checkpoint}")
+    with tempfile.TemporaryDirectory(prefix="qwen3-vl-") as credits:
+        assemble(checkpoint, repository, {**settings, **credits_settings(Path(credits))})
+        log.unlink(missing_ok=True)
+        report(f"starting Triton; its log is {log}")
+        with Deployment(installation, repository, endpoints, log, report) as deployment:
+            yield deployment
+
+
+def end_on_signals() -> None:
+    """Lets SIGTERM and a closed terminal end a command as Ctrl-C does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make serve", description=__doc__)
+    parser.add_argument("--model", default="", help="a checkpoint's folder or hub name; empty: the demo's")
+    parser.add_argument("--repository", type=Path, default=CACHE / "repository", help="where it is assembled")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument("--http-port", type=int, default=8000)
+    parser.add_argument("--grpc-port", type=int, default=8001)
+    parser.add_argument("--metrics-port", type=int, default=8002)
+    parser.add_argument("--health-port", type=int, default=8003)
+    parser.add_argument("--media-root", default="", help="the folder that video_uri is looked up in; empty: none")
+    parser.add_argument("--set", nargs="*", default=[], metavar="MODEL.PARAMETER=VALUE", help="further settings")
+    arguments = parser.parse_args()
+    for setting in arguments.set:
+        name, equals, _ = setting.partition("=")
+        if not equals or name.count(".") != 1:
+            parser.error(f"SET has {setting!r}; model.parameter=value is accepted, e.g. decoder.max_batch=8")
+    return arguments
+
+
+def main() -> int:
+    arguments = _parse()
+    end_on_signals()
+    settings = dict(setting.split("=", 1) for setting in arguments.set)
+    if arguments.media_root:
+        settings["video_preprocess.media_root"] = str(Path(arguments.media_root).resolve())
+    endpoints = Endpoints(
+        arguments.host, arguments.http_port, arguments.grpc_port, arguments.metrics_port, arguments.health_port
+    )
+    CACHE.mkdir(exist_ok=True)
+    try:
+        with serve(
+            find_checkpoint(arguments.model), arguments.repository, endpoints, settings, CACHE / "triton-serve.log"
+        ) as deployment:
+            report("ready: a model has answered")
+            print(
+                f"  HTTP       {endpoints.url(endpoints.http)}\n"
+                f"  gRPC       {endpoints.grpc_target}\n"
+                f"  metrics    {endpoints.url(endpoints.metrics)}/metrics\n"
+                f"  readiness  {endpoints.url(endpoints.health)}/ready\n"
+                f'  ask it     .venv/bin/qwen3-vl ask --url {endpoints.grpc_target} VIDEO "What happens, and when?"\n'
+                "  end it     Ctrl-C",
+                flush=True,
+            )
+            deployment.wait()
+    except KeyboardInterrupt:
+        report("ended")
+    except (PrerequisiteError, ServerError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
