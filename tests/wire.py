@@ -72,9 +72,10 @@ class Request:
         *,
         model: str = "qwen3_vl",
         parameters: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
         silence_seconds: float = 60,
     ) -> None:
-        self.id = uuid.uuid4().hex
+        self.id = request_id or uuid.uuid4().hex
         self._silence_seconds = silence_seconds
         self._responses: queue.Queue[tuple[Any, Any]] = queue.Queue()
         self._client = triton.InferenceServerClient(url)
@@ -157,15 +158,31 @@ def ask_together(url: str, requests: Sequence[Sequence[triton.InferInput]]) -> l
 
 def stop(url: str, request_id: str) -> str:
     """Asks the decoder to end that request; its finish reason: `cancelled`, or empty when there is none."""
-    client = triton.InferenceServerClient(url)
-    responses: queue.Queue[tuple[Any, Any]] = queue.Queue()
-    client.start_stream(lambda result, error: responses.put((result, error)))
-    client.async_stream_infer("decoder", [tensor("stop", np.array([True]))], request_id=request_id)
-    try:
-        result, error = responses.get(timeout=10)
-    finally:
-        client.stop_stream()
-        client.close()
-    if error is not None:
-        raise RequestError(error.message())
+    (result,) = _ask_decoder(url, stop=True, request_id=request_id)
     return result.as_numpy("finish_reason")[0].decode()
+
+
+def engine_state(url: str) -> dict[str, int]:
+    """The decoder's `blocks_total`, `blocks_free`, `sessions` and `waiting`."""
+    (result,) = _ask_decoder(url, stop=False)
+    return json.loads(result.as_numpy("usage")[0])
+
+
+def wait_idle(url: str, seconds: float = 30) -> None:
+    """Returns when no session is left and every KV block is free; fails when that does not happen in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        state = engine_state(url)
+        if state["sessions"] == state["waiting"] == 0 and state["blocks_free"] == state["blocks_total"]:
+            return
+        assert time.monotonic() < deadline, f"after {seconds} s the engine still holds {state}"
+        time.sleep(0.1)
+
+
+def _ask_decoder(url: str, *, stop: bool, request_id: str | None = None) -> list[triton.InferResult]:
+    inputs = [tensor("stop", np.array([stop]))]
+    request = Request(url, inputs, model="decoder", request_id=request_id, silence_seconds=10)
+    try:
+        return list(request)
+    finally:
+        request.close()
