@@ -1,0 +1,90 @@
+"""GPU profiles: `profiles.json` says what each card has and can do; this reads and checks it."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+MIB = 2**20
+
+BITS = {"fp32": 32, "bf16": 16, "int8": 8, "fp8": 8, "int4_awq": 4}
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a profile is planned for when the caller asks for nothing else."""
+
+    weights: str
+    kv_cache: str
+    context_tokens: int
+    concurrency: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A kind of GPU.
+
+    memory_mib: what CUDA offers to programs, which is less than the figure on the box; for `cpu`, main memory.
+    compute_capability: `MAJOR.MINOR`; empty for `cpu`.
+    weights, kv_cache: the precisions that exist there, best first.
+    vision: precision of the vision tower.
+    chunk_tokens: visual tokens that one chunk has at most (a larger picture is a chunk of its own).
+    max_frame_tokens: the largest picture, in visual tokens, that the vision tower is built for.
+    max_step_tokens: tokens of one engine step.
+    """
+
+    key: str
+    name: str
+    compute_capability: str
+    memory_mib: int
+    engine: str
+    weights: tuple[str, ...]
+    kv_cache: tuple[str, ...]
+    vision: str
+    chunk_tokens: int
+    max_frame_tokens: int
+    max_step_tokens: int
+    defaults: Defaults
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.memory_mib * MIB
+
+    @property
+    def is_cpu(self) -> bool:
+        return not self.compute_capability
+
+    @property
+    def architecture(self) -> str:
+        """As NVIDIA's tools write it: `sm_89`."""
+        return "sm_" + self.compute_capability.replace(".", "") if self.compute_capability else "cpu"
+
+
+@cache
+def profiles() -> dict[str, Profile]:
+    """All profiles by key, in the file's order."""
+    entries = json.loads((Path(__file__).parent / "profiles.json").read_text())
+    return {key: _profile(key, entry) for key, entry in entries.items()}
+
+
+def find_profile(key: str) -> Profile:
+    """The profile called `key`; ValueError lists the known ones."""
+    try:
+        return profiles()[key]
+    except KeyError:
+        raise ValueError(f"GPU {key!r} has no profile; known are {', '.join(profiles())}") from None
+
+
+def _profile(key: str, entry: dict[str, Any]) -> Profile:
+    defaults = Defaults(**entry["defaults"])
+    lists = {name: tuple(entry[name]) for name in ("weights", "kv_cache")}
+    for name, precisions in lists.items():
+        unknown = set(precisions) - set(BITS)
+        if unknown:
+            raise ValueError(f"profile {key}: {name} names {sorted(unknown)}; known are {sorted(BITS)}")
+        if getattr(defaults, name) not in precisions:
+            raise ValueError(
+                f"profile {key}: the default {name} {getattr(defaults, name)} is not among its own {precisions}"
+            )
+    return Profile(key=key, **{**entry, **lists, "defaults": defaults})

@@ -1,0 +1,114 @@
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from planner.models import find_model, published_sizes
+from planner.planning import Plan, Refusal, make_plan, max_context, video_seconds
+from planner.profiles import find_profile, profiles
+from planner.report import describe
+from planner.vision_profiles import bands
+
+BUILD = Path(__file__).parents[2] / "build"
+COMBINATIONS = list(itertools.product(profiles(), published_sizes()))
+
+
+@pytest.mark.parametrize(("gpu", "size"), COMBINATIONS)
+def test_every_profile_and_size_has_an_answer(gpu: str, size: str) -> None:
+    profile, model = find_profile(gpu), find_model(size)
+    plan = make_plan(profile, model)
+    assert describe(plan)
+    if isinstance(plan, Plan):
+        assert plan.free_bytes >= 0
+        assert plan.max_concurrency >= plan.concurrency
+        assert plan.max_context_tokens >= plan.context_tokens
+        assert plan.reasons
+    else:
+        assert plan.needed_bytes > profile.memory_bytes
+
+
+@pytest.mark.parametrize(("gpu", "size"), COMBINATIONS)
+def test_what_a_plan_calls_the_longest_is_the_longest(gpu: str, size: str) -> None:
+    profile, model = find_profile(gpu), find_model(size)
+    plan = make_plan(profile, model)
+    if isinstance(plan, Refusal):
+        return
+    wish = {"weights": plan.weights, "kv_cache": plan.kv_cache, "concurrency": 1}
+    longest = plan.max_context_tokens
+    assert isinstance(make_plan(profile, model, context_tokens=longest, **wish), Plan)
+    if longest < model.max_positions:
+        assert isinstance(make_plan(profile, model, context_tokens=longest + 1024, **wish), Refusal)
+
+
+def test_the_whole_context_of_the_4b_model_does_not_fit_24_gb_even_with_the_smallest_settings() -> None:
+    refusal = make_plan(find_profile("rtx4090d"), find_model("4B"), context_tokens=262_144)
+    assert isinstance(refusal, Refusal)
+    assert any("H100" in alternative for alternative in refusal.alternatives)
+    assert any(
+        alternative.startswith("int4_awq weights with a fp8 KV cache: 1 x") for alternative in refusal.alternatives
+    )
+
+
+def test_smaller_settings_are_chosen_only_where_needed() -> None:
+    profile, model = find_profile("rtx4090d"), find_model("8B")
+    short = make_plan(profile, model, context_tokens=16_384)
+    longer = make_plan(profile, model, context_tokens=max_context(profile, model, "int4_awq", "fp8", 1))
+    assert isinstance(short, Plan)
+    assert isinstance(longer, Plan)
+    assert (short.weights, longer.weights) == ("fp8", "int4_awq")
+    assert any("fp8 weights" in reason and reason.startswith("too large") for reason in longer.reasons)
+
+
+def test_precisions_that_a_card_lacks_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"KV cache in fp8 do not exist on A100 80 GB \(sm_80\); accepted are bf16"):
+        make_plan(find_profile("a100-80gb"), find_model("4B"), kv_cache="fp8")
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"), [({"context_tokens": 10}, "context is 10"), ({"concurrency": 0}, "concurrency is 0")]
+)
+def test_senseless_wishes_are_refused(wish: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_plan(find_profile("h100"), find_model("2B"), **wish)
+
+
+def test_video_of_a_context() -> None:
+    assert video_seconds(1024 + 3600 * 76) == 3600
+    assert video_seconds(0) == 0
+
+
+@pytest.mark.parametrize(
+    ("chunk_tokens", "frame_tokens"), {(p.chunk_tokens, p.max_frame_tokens) for p in profiles().values()}
+)
+def test_every_chunk_lies_in_a_band(chunk_tokens: int, frame_tokens: int) -> None:
+    """Any size of frame up to the largest, as many frames as a chunk has at most, and the chunk without pictures."""
+    boxes = bands(chunk_tokens=chunk_tokens, max_frame_tokens=frame_tokens)
+    chunks = [(max(1, chunk_tokens // tokens), tokens * 4) for tokens in range(1, frame_tokens + 1)]
+    for frames, patches in [(0, 4), (1, 4), *chunks, *[(1, patches) for _, patches in chunks]]:
+        assert any(
+            box.min_frames <= frames <= box.max_frames and box.min_patches <= patches <= box.max_patches
+            for box in boxes
+        ), (frames, patches)
+
+
+def test_bands_stay_near_a_chunk_s_size() -> None:
+    for box in bands(chunk_tokens=1024, max_frame_tokens=1024):
+        assert box.max_frames * box.max_patches <= 8 * 4096
+        assert box.min_frames <= box.opt_frames <= box.max_frames
+        assert box.min_patches <= box.opt_patches <= box.max_patches
+
+
+def test_command_line_prints_a_plan_and_refuses_what_does_not_fit() -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(BUILD / "plan.py"), *arguments], capture_output=True, text=True, check=False
+        )
+
+    fits = run("--gpu", "h100", "--model", "Qwen/Qwen3-VL-4B-Instruct", "--context", "262144")
+    assert fits.returncode == 0
+    assert "KV cache                       18.00 GiB" in fits.stdout
+    refused = run("--gpu", "rtx4090d", "--model", "32B")
+    assert refused.returncode == 1
+    assert "what would fit" in refused.stdout
+    assert "known are" in run("--gpu", "h100", "--model", "70B").stderr
