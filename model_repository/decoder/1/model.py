@@ -24,13 +24,13 @@ from engine.sessions import ChunkArrived, EngineSpoke, Inbox, Message, Sessions,
 from engine.settings import read_settings
 from tokenizers import Tokenizer
 
-FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+# By status code, the names of pb_utils.TritonError's codes; the module has its classes only after this one was imported.
 ERROR_CODES = {
-    "invalid_argument": pb_utils.TritonError.INVALID_ARG,
-    "not_found": pb_utils.TritonError.NOT_FOUND,
-    "resource_exhausted": pb_utils.TritonError.UNAVAILABLE,
-    "unavailable": pb_utils.TritonError.UNAVAILABLE,
-    "cancelled": pb_utils.TritonError.CANCELLED,
+    "invalid_argument": "INVALID_ARG",
+    "not_found": "NOT_FOUND",
+    "resource_exhausted": "UNAVAILABLE",
+    "unavailable": "UNAVAILABLE",
+    "cancelled": "CANCELLED",
 }
 
 
@@ -44,15 +44,16 @@ class TritonReply:
         outputs = [_string("text_output", response.text), _string("finish_reason", response.finish_reason)]
         outputs += [_string("usage", response.usage)] if response.usage else []
         outputs += [_string("progress", response.progress)] if response.progress else []
-        self._sender.send(pb_utils.InferenceResponse(outputs), flags=FINAL if final else 0)
+        flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
+        self._sender.send(pb_utils.InferenceResponse(outputs), flags=flags)
 
     def fail(self, message: str) -> None:
-        code = ERROR_CODES.get(message.partition(":")[0], pb_utils.TritonError.INTERNAL)
-        error = pb_utils.TritonError(message, code)
-        self._sender.send(pb_utils.InferenceResponse(error=error), flags=FINAL)
+        code = ERROR_CODES.get(message.partition(":")[0], "INTERNAL")
+        error = pb_utils.TritonError(message, getattr(pb_utils.TritonError, code))
+        self._sender.send(pb_utils.InferenceResponse(error=error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def close(self) -> None:
-        self._sender.send(flags=FINAL)
+        self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 class TritonPythonModel:

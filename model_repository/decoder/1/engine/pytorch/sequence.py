@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import torch
@@ -59,7 +60,7 @@ class Sequence:
         starts = torch.tensor(blocks).unsqueeze(1) * block_size
         self.blocks = blocks
         self.slots = (starts + torch.arange(block_size)).flatten()[: self.reserved_tokens].to(device)
-        self._contiguous = blocks[-1] - blocks[0] + 1 == len(blocks)
+        self._contiguous = all(after == before + 1 for before, after in itertools.pairwise(blocks))
         self._first_slot = blocks[0] * block_size
 
     def context(self, tokens: int) -> slice | torch.Tensor:
