@@ -1,0 +1,119 @@
+"""Opens media: bytes or paths below the media root; what they are is read in their content, never in a name."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from preprocess.errors import InvalidArgumentError, NotFoundError, shown
+from preprocess.messages import Attachment
+from preprocess.resize import Size
+
+VIDEO_FORMATS = "MP4, MOV, MKV, WebM and AVI"
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+# FFmpeg's own lists: the demuxers that may look at a file at all, so that no playlist is ever followed, and the
+# protocols that they may open.
+_CONTAINER_OPTIONS = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi",
+    "protocol_whitelist": "file",
+}
+# The bound is ours (Library.max_frame_pixels), and checked with a message that names the picture.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True)
+class Library:
+    """Where media come from and how large their pictures may be. `root` None: no paths are accepted."""
+
+    root: Path | None
+    max_frame_pixels: int
+
+    def check_size(self, size: Size, name: str) -> None:
+        if size.height * size.width > self.max_frame_pixels:
+            raise InvalidArgumentError(
+                f"{name} has {size.width}x{size.height} pixels; at most {self.max_frame_pixels} pixels are accepted"
+            )
+
+    @contextmanager
+    def open_video(self, attachment: Attachment) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+        """Opens the container and its best video stream; raises InvalidArgumentError if there is none to decode."""
+        file = self._locate(attachment)
+        try:
+            container = av.open(file, "r", options=dict(_CONTAINER_OPTIONS), metadata_errors="replace")
+        except av.FFmpegError as error:
+            raise InvalidArgumentError(
+                f"{attachment.name} is not a readable video: {error.strerror}; {VIDEO_FORMATS} are accepted"
+            ) from error
+        with container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, av.VideoStream):
+                raise InvalidArgumentError(f"{attachment.name} has no video stream")
+            if stream.codec_context is None:
+                raise InvalidArgumentError(f"{attachment.name} has a video stream of a codec that is not known")
+            stream.codec_context.options = {"max_pixels": str(self.max_frame_pixels)}
+            stream.thread_type = "AUTO"
+            yield container, stream
+
+    @contextmanager
+    def open_image(self, attachment: Attachment) -> Iterator[Image.Image]:
+        """Reads an image's header; raises InvalidArgumentError if it is none or too large."""
+        file = self._locate(attachment)
+        try:
+            image = Image.open(file, formats=IMAGE_FORMATS)
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            raise InvalidArgumentError(
+                f"{attachment.name} is not a readable image; {', '.join(IMAGE_FORMATS)} are accepted"
+            ) from error
+        with image:
+            self.check_size(Size(image.height, image.width), attachment.name)
+            yield image
+
+    def _locate(self, attachment: Attachment) -> io.BytesIO | str:
+        if isinstance(attachment.source, bytes):
+            if not attachment.source:
+                raise InvalidArgumentError(f"{attachment.name} is empty")
+            return io.BytesIO(attachment.source)
+        return str(self._resolve(attachment.source, attachment.name))
+
+    def _resolve(self, path: str, name: str) -> Path:
+        """The file that a path below the root means, symbolic links followed.
+
+        The same error for a file that does not exist and for one elsewhere: it tells nothing about the world outside.
+        """
+        if self.root is None:
+            raise InvalidArgumentError(
+                f"{name} is the path {shown(path)}; this server has no media root and accepts bytes only"
+            )
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path):
+            raise InvalidArgumentError(f"{name} is the URL {shown(path)}; a path below the media root is accepted")
+        try:
+            root = self.root.resolve(strict=True)
+            file = (root / path).resolve(strict=True)
+            if file.is_relative_to(root) and file.is_file():
+                return file
+        except (OSError, ValueError, RuntimeError):
+            pass
+        raise NotFoundError(f"{name} is {shown(path)}; there is no such file below the media root")
+
+
+def upright_image_size(image: Image.Image) -> Size:
+    """The size once the camera's orientation (EXIF) is applied, without decoding."""
+    if image.getexif().get(0x0112) in (5, 6, 7, 8):
+        return Size(image.width, image.height)
+    return Size(image.height, image.width)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Decodes and turns an image upright; transparency is laid on white, as transformers' image processors do."""
+    image = ImageOps.exif_transpose(image)
+    if "A" in image.getbands() or image.info.get("transparency") is not None:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,105 @@
+"""The plan of a request: what is looked at, and the whole prompt, before anything is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from preprocess.errors import InvalidArgumentError
+from preprocess.look import LEAST_TOKENS_PER_FRAME, Look, Video, look_at_image, look_at_video, open_video
+from preprocess.media import Library
+from preprocess.prompt import Prompt, PromptWriter
+from preprocess.request import Request
+from preprocess.settings import Settings
+
+ANSWER_TOKENS = 1024
+"""Left free for the answer when videos are fitted into the context; of a context below 8192 tokens, an eighth."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    prompt: Prompt
+    looks: tuple[Look, ...]
+
+    def summary(self, settings: Settings) -> dict[str, Any]:
+        """The plan as stage 3 gets it, in the chunk header; grids in patches."""
+        merge = settings.patching.merge
+        return {
+            "prompt_tokens": len(self.prompt.token_ids),
+            "video_tokens": self.prompt.visual_tokens,
+            "next_position": self.prompt.next_position,
+            "media": [
+                {
+                    "kind": look.medium.kind,
+                    "grid": [look.temporal_patches, look.medium.rows * merge, look.medium.columns * merge],
+                    "timestamps": [float(f"{seconds:.1f}") for seconds in look.medium.timestamps],
+                }
+                for look in self.looks
+            ],
+        }
+
+
+def make_plan(
+    request: Request, settings: Settings, writer: PromptWriter, library: Library, interrupt: Callable[[], None]
+) -> Plan:
+    """Opens the media and decides what is looked at; raises InvalidArgumentError if the context is too short for it."""
+    writer.check_text(request.messages)
+    options = request.video_options
+    context_length = min(options.context_length or settings.context_length, settings.context_length)
+    looks: list[Look] = []
+    for attachment in request.media:
+        interrupt()
+        if attachment.kind == "image":
+            looks.append(look_at_image(attachment, library, settings))
+        else:
+            looks.append(look_at_video(open_video(attachment, library, interrupt), options, settings))
+    plan = _write(request, writer, looks)
+    room = context_length - min(ANSWER_TOKENS, context_length // 8)
+    if len(plan.prompt.token_ids) > room and options.max_video_tokens is None:
+        plan = _fit(request, plan, room, settings, writer)
+    tokens = len(plan.prompt.token_ids)
+    if tokens >= context_length:
+        raise InvalidArgumentError(
+            f"the prompt has {tokens} tokens, {plan.prompt.visual_tokens} of them visual;"
+            f" fewer than the context length of {context_length} are accepted"
+        )
+    return plan
+
+
+def _write(request: Request, writer: PromptWriter, looks: Sequence[Look]) -> Plan:
+    return Plan(writer.write(request.messages, [look.medium for look in looks]), tuple(looks))
+
+
+def _fit(request: Request, plan: Plan, room: int, settings: Settings, writer: PromptWriter) -> Plan:
+    """Shows less of the videos, each in proportion, until the prompt has at most `room` tokens or nothing is left."""
+    overheads = [0 if look.video is None else _timestamp_tokens(look.video, writer) for look in plan.looks]
+    needs = [
+        0 if look.video is None else look.tokens + look.temporal_patches * overhead
+        for look, overhead in zip(plan.looks, overheads, strict=True)
+    ]
+    available = room - (len(plan.prompt.token_ids) - sum(needs))
+    first = plan
+    # Sizes come in steps and timestamps in lengths, so that the first try may miss by a little.
+    while len(plan.prompt.token_ids) > room and available > 0:
+        looks = list(first.looks)
+        for index, (look, overhead, need) in enumerate(zip(first.looks, overheads, needs, strict=True)):
+            if look.video is None:
+                continue
+            share = available * need // sum(needs)
+            patches = max(min(look.temporal_patches, share // (LEAST_TOKENS_PER_FRAME + overhead)), 1)
+            looks[index] = look_at_video(
+                look.video,
+                request.video_options,
+                settings,
+                max_tokens=max(share - patches * overhead, 1),
+                max_temporal_patches=patches,
+            )
+        plan = _write(request, writer, looks)
+        available = available * 9 // 10
+    return plan
+
+
+def _timestamp_tokens(video: Video, writer: PromptWriter) -> int:
+    """Tokens that a temporal patch has beside its visual ones; a late timestamp has the most."""
+    return writer.count_tokens(writer.timestamp_text(video.timeline.end_seconds)) - 1

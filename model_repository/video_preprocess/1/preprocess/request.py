@@ -1,0 +1,82 @@
+"""A request, checked: what is asked, about which media, and how the videos are looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from preprocess.errors import InvalidArgumentError
+from preprocess.messages import Attachment, Message, attach, parse_messages, question
+from preprocess.options import VideoOptions, parse_video_options
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what a request may carry."""
+
+    max_attachments: int
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The stage's inputs as they come: JSON not parsed, nothing checked."""
+
+    text: str | None = None
+    messages: str | None = None
+    videos: Sequence[bytes] = ()
+    video_uris: Sequence[str] = ()
+    images: Sequence[bytes] = ()
+    video_options: str | None = None
+    sampling_parameters: str | None = None
+    stream: bool = True
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    messages: tuple[Message, ...]
+    video_options: VideoOptions
+    sampling_parameters: str
+    """JSON object, not looked into: stage 3 checks it."""
+    stream: bool
+    progress: bool
+
+    @property
+    def media(self) -> tuple[Attachment, ...]:
+        """In the order in which the prompt shows them."""
+        return tuple(part for message in self.messages for part in message.parts if isinstance(part, Attachment))
+
+
+def parse_request(inputs: Inputs, limits: Limits) -> Request:
+    """Checks `inputs`; raises InvalidArgumentError with the name of the input that is wrong."""
+    attachments = attach(inputs.videos, inputs.video_uris, inputs.images)
+    if inputs.messages is not None:
+        if inputs.text is not None:
+            raise InvalidArgumentError("both text_input and messages are given; one of them is accepted")
+        messages = parse_messages(parse_json(inputs.messages, "messages"), attachments)
+    elif inputs.text is not None:
+        messages = question(inputs.text, attachments)
+    else:
+        raise InvalidArgumentError("neither text_input nor messages is given; one of them is required")
+    options = parse_json(inputs.video_options or "{}", "video_options")
+    request = Request(
+        messages=messages,
+        video_options=parse_video_options(options),
+        sampling_parameters=inputs.sampling_parameters or "{}",
+        stream=inputs.stream,
+        progress=inputs.progress,
+    )
+    if len(request.media) > limits.max_attachments:
+        raise InvalidArgumentError(
+            f"{len(request.media)} videos and images are attached; at most {limits.max_attachments} are accepted"
+        )
+    return request
+
+
+def parse_json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgumentError(f"{name} is not JSON: {error}") from None

@@ -1,0 +1,114 @@
+"""The stage as Triton's adapter sees it: requests in, sessions served by a bounded pool, heartbeats for all of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from preprocess.chunks import empty_chunk
+from preprocess.credits import default_directory, prepare_directory
+from preprocess.errors import ResourceExhaustedError
+from preprocess.media import Library
+from preprocess.prompt import PromptWriter
+from preprocess.request import Inputs, Limits
+from preprocess.session import Outbox, Sender, Stage, new_session, serve
+from preprocess.settings import load_settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The `parameters` of config.pbtxt."""
+
+    checkpoint: Path
+    media_root: Path | None
+    credits_directory: Path
+    context_length: int | None
+    chunk_tokens: int
+    heartbeat_seconds: float
+    max_requests: int
+    max_attachments: int
+    max_frame_pixels: int
+
+    @classmethod
+    def from_config(cls, values: Mapping[str, str], version_folder: Path) -> Parameters:
+        """From the strings of config.pbtxt, where an empty one is the default; raises ValueError for a bad number."""
+        return cls(
+            checkpoint=version_folder / values["checkpoint"],
+            media_root=Path(values["media_root"]) if values["media_root"] else None,
+            credits_directory=Path(values["credits_directory"]) if values["credits_directory"] else default_directory(),
+            context_length=int(values["context_length"]) if values["context_length"] else None,
+            chunk_tokens=int(values["chunk_tokens"]),
+            heartbeat_seconds=float(values["heartbeat_seconds"]),
+            max_requests=int(values["max_requests"]),
+            max_attachments=int(values["max_attachments"]),
+            max_frame_pixels=int(values["max_frame_pixels"]),
+        )
+
+
+class Service:
+    """Serves requests, `max_requests` at a time, until it is shut down."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        prepare_directory(parameters.credits_directory)
+        settings = load_settings(parameters.checkpoint, context_length=parameters.context_length)
+        self._stage = Stage(
+            settings=settings,
+            writer=PromptWriter(parameters.checkpoint, settings.token_ids),
+            library=Library(parameters.media_root, parameters.max_frame_pixels),
+            limits=Limits(parameters.max_attachments),
+            credits_directory=parameters.credits_directory,
+            chunk_tokens=parameters.chunk_tokens,
+        )
+        self._max_requests = parameters.max_requests
+        self._heartbeat = empty_chunk(settings)
+        self._heartbeat_seconds = parameters.heartbeat_seconds
+        self._live: dict[str, Outbox] = {}
+        self._live_changes = threading.Lock()
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(parameters.max_requests, thread_name_prefix="session")
+        self._heart = threading.Thread(target=self._beat, name="heartbeats", daemon=True)
+        self._heart.start()
+
+    def submit(self, inputs: Inputs, sender: Sender) -> None:
+        """Returns at once; every response goes to `sender`, from other threads."""
+        session = new_session()
+        outbox = Outbox(sender, session, self._heartbeat)
+        with self._live_changes:
+            full = len(self._live) >= self._max_requests
+            if not full:
+                self._live[session] = outbox
+        if full:
+            error = ResourceExhaustedError(f"{self._max_requests} requests are being served, as many as are accepted")
+            outbox.close(str(error))
+            return
+        self._pool.submit(self._serve, inputs, outbox, session)
+
+    def shut_down(self) -> None:
+        """Ends every session with an error and every thread."""
+        self._stopping.set()
+        self._pool.shutdown(wait=True)
+        self._heart.join()
+
+    def _serve(self, inputs: Inputs, outbox: Outbox, session: str) -> None:
+        try:
+            serve(inputs, self._stage, outbox, session, self._stopping)
+        finally:
+            with self._live_changes:
+                del self._live[session]
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(self._heartbeat_seconds / 4):
+            with self._live_changes:
+                live = list(self._live.items())
+            for session, outbox in live:
+                try:
+                    outbox.beat(self._heartbeat_seconds)
+                except Exception:
+                    # The session's own thread meets the same error, and ends it.
+                    log.exception("session %s took no heartbeat", session)

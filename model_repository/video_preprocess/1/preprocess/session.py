@@ -1,0 +1,142 @@
+"""One request from its inputs to its last heartbeat: what is sent, in which order, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from preprocess.chunks import Chunk, data_chunks, empty_chunk
+from preprocess.credits import Credits, SessionOver
+from preprocess.errors import RequestError
+from preprocess.media import Library
+from preprocess.plan import make_plan
+from preprocess.prompt import PromptWriter
+from preprocess.request import Inputs, Limits, parse_request
+from preprocess.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Sender(Protocol):
+    """Where a request's responses go. Never called by two threads at once."""
+
+    def send(self, header: str, chunk: Chunk) -> None: ...
+
+    def fail(self, message: str) -> None:
+        """The error is the last response."""
+
+    def close(self) -> None:
+        """No response follows."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What all requests share."""
+
+    settings: Settings
+    writer: PromptWriter
+    library: Library
+    limits: Limits
+    credits_directory: Path
+    chunk_tokens: int
+
+
+class Outbox:
+    """Numbers what a session sends, and sends heartbeats between: the one place where responses of two threads meet."""
+
+    def __init__(self, sender: Sender, session: str, heartbeat: Chunk) -> None:
+        self._sender = sender
+        self._session = session
+        self._heartbeat = heartbeat
+        self._lock = threading.Lock()
+        self._next = 0
+        self._sent = 0.0
+        self._closed = False
+
+    def send(self, chunk: Chunk, **header: Any) -> None:
+        with self._lock:
+            self._send(chunk, index=self._next, **header)
+            self._next += 1
+
+    def beat(self, after_seconds: float) -> None:
+        """Sends a heartbeat if a chunk was sent, but nothing for so long, and nothing is being sent right now."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._next and not self._closed and time.monotonic() - self._sent >= after_seconds:
+                self._send(self._heartbeat, index=None)
+        finally:
+            self._lock.release()
+
+    def close(self, error: str | None = None) -> None:
+        with self._lock:
+            self._closed = True
+            if error is None:
+                self._sender.close()
+            else:
+                self._sender.fail(error)
+
+    def _send(self, chunk: Chunk, **header: Any) -> None:
+        self._sent = time.monotonic()
+        self._sender.send(json.dumps({"session": self._session, "sent": self._sent, **header}), chunk)
+
+
+def serve(inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: threading.Event) -> None:
+    """Serves one request to its end, whatever that is; raises nothing."""
+    try:
+        try:
+            _serve(inputs, stage, outbox, session, stopping)
+        except RequestError as error:
+            outbox.close(str(error))
+        except Exception as error:
+            log.exception("session %s failed", session)
+            outbox.close(f"internal: {type(error).__name__} in video_preprocess; the server's log has the details")
+        else:
+            outbox.close()
+    except Exception:
+        # Triton took back the request: there is nobody left to tell.
+        log.exception("session %s could not be closed", session)
+
+
+def _serve(inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: threading.Event) -> None:
+    request = parse_request(inputs, stage.limits)
+    credits = Credits(stage.credits_directory, session, stopping)
+    try:
+        nothing = empty_chunk(stage.settings)
+        opening = {
+            "stream": request.stream,
+            "progress": request.progress,
+            "sampling_parameters": request.sampling_parameters,
+        }
+        outbox.send(nothing, open=opening)
+        started = time.monotonic()
+        plan = make_plan(request, stage.settings, stage.writer, stage.library, credits.check)
+        planned = time.monotonic()
+        outbox.send(nothing, plan=plan.summary(stage.settings))
+        waited = 0.0
+        decoding = time.monotonic()
+        for chunk in data_chunks(plan, stage.settings, stage.library, stage.chunk_tokens, credits.check):
+            ready = time.monotonic()
+            credits.take()
+            waited += time.monotonic() - ready
+            if chunk.last:
+                decode = time.monotonic() - decoding - waited
+                seconds = {"plan": planned - started, "decode": decode, "waited": waited}
+                outbox.send(chunk, last=True, seconds=seconds)
+            else:
+                outbox.send(chunk)
+        credits.wait_until_over()
+    except SessionOver:
+        return
+    finally:
+        credits.close()
+
+
+def new_session() -> str:
+    return uuid.uuid4().hex

@@ -1,0 +1,141 @@
+"""What a container says about its video without decoding it: when each frame is shown, its kind and packet size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from preprocess.errors import InvalidArgumentError
+
+# VP8 marks frames that are never shown (alternate references) in the first byte of their packets.
+_VP8_SHOWN = 0x10
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """The frames of a video in the order in which they are shown. Arrays are `[frames]`."""
+
+    ticks: npt.NDArray[np.int64]
+    """Presentation times in units of `time_base` as the container counts them."""
+    start_tick: int
+    """The tick at which a player's clock shows zero."""
+    time_base: Fraction
+    """Seconds per tick."""
+    key_frames: npt.NDArray[np.bool_]
+    packet_bytes: npt.NDArray[np.int64]
+    rate: Fraction | None
+    """Frames per second if it is constant, else None."""
+    last_frame_ticks: int
+    """How long the last frame is shown."""
+    counted: bool
+    """The container stores no presentation times (AVI): frame k is the k-th that is decoded, whatever time it bears."""
+
+    def __len__(self) -> int:
+        return len(self.ticks)
+
+    @property
+    def seconds(self) -> npt.NDArray[np.float64]:
+        """When each frame is shown on a player's clock: it starts with the presentation, not with the stream's counter.
+
+        Ticks divided by the ticks in a second: the same floats as the reference's index / fps.
+        """
+        return (self.ticks - self.start_tick) / float(1 / self.time_base)
+
+    @property
+    def end_seconds(self) -> float:
+        """When the last frame is no longer shown."""
+        return float((self.ticks[-1] + self.last_frame_ticks - self.start_tick) * self.time_base)
+
+
+def read_timeline(
+    container: av.container.InputContainer, stream: av.VideoStream, name: str, interrupt: Callable[[], None]
+) -> Timeline:
+    """Reads every packet of `stream` once and decodes none.
+
+    Calls `interrupt` now and then; what that raises ends the reading. Raises InvalidArgumentError for a video without
+    frames or duration, and one whose header announces more frames than there are.
+    """
+    # AVI numbers its frames in decoding order; the presentation times that FFmpeg makes of it are wrong with B-frames.
+    counted = container.format.name == "avi"
+    is_vp8 = stream.codec_context.name.startswith(("vp8", "libvpx"))
+    rows: list[tuple[int, int, bool, int]] = []
+    packets = 0
+    try:
+        for packet in container.demux(stream):
+            if packets % 1024 == 0:
+                interrupt()
+            packets += packet.size > 0
+            tick = packet.dts if counted else packet.pts
+            hidden = is_vp8 and packet.size > 0 and not bytes(packet)[0] & _VP8_SHOWN
+            if packet.size == 0 or packet.is_discard or tick is None or hidden:
+                continue
+            rows.append((tick, packet.size, packet.is_keyframe, packet.duration or 0))
+    except av.FFmpegError as error:
+        raise InvalidArgumentError(f"{name} cannot be read to its end: {error.strerror}") from error
+    if packets < stream.frames:
+        raise InvalidArgumentError(
+            f"{name} is truncated: its header announces {stream.frames} frames, {packets} are there"
+        )
+    if not rows:
+        raise InvalidArgumentError(f"{name} has a video stream without frames")
+    return _arrange(rows, container, stream, name, counted)
+
+
+def _arrange(
+    rows: list[tuple[int, int, bool, int]],
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    name: str,
+    counted: bool,
+) -> Timeline:
+    ticks, sizes, keys, durations = (np.array(column) for column in zip(*rows, strict=True))
+    # Pictures before the first key frame, in decoding or in presentation order, refer to what a cut took away.
+    if keys.any():
+        first_key = int(keys.argmax())
+        decodable = (np.arange(len(ticks)) >= first_key) & (ticks >= ticks[first_key])
+        ticks, sizes, keys, durations = (column[decodable] for column in (ticks, sizes, keys, durations))
+    distinct, order = np.unique(ticks, return_index=True)
+    if len(distinct) == 1 < len(ticks):
+        raise InvalidArgumentError(
+            f"{name} has a duration of zero: its {len(ticks)} frames are all shown at the same time"
+        )
+    time_base = stream.time_base
+    assert time_base is not None
+    rate = _constant_rate(distinct, stream, time_base)
+    mean_ticks = round((distinct[-1] - distinct[0]) / (len(distinct) - 1)) if len(distinct) > 1 else 0
+    return Timeline(
+        ticks=distinct,
+        start_tick=_start_tick(int(distinct[0]), container, time_base),
+        time_base=time_base,
+        key_frames=keys[order],
+        packet_bytes=sizes[order],
+        rate=rate,
+        last_frame_ticks=round(1 / rate / time_base) if rate else int(durations[order[-1]]) or mean_ticks,
+        counted=counted,
+    )
+
+
+def _constant_rate(ticks: npt.NDArray[np.int64], stream: av.VideoStream, time_base: Fraction) -> Fraction | None:
+    """The rate on whose grid every frame lies, but for rounding to ticks: the header's if true, else the measured."""
+    candidates = [rate for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    if len(ticks) > 1:
+        candidates.append((len(ticks) - 1) / (int(ticks[-1] - ticks[0]) * time_base))
+    for rate in candidates:
+        grid = np.arange(len(ticks)) * float(1 / rate / time_base)
+        if np.abs(ticks - ticks[0] - grid).max() <= 1:
+            return rate
+    return None
+
+
+def _start_tick(first: int, container: av.container.InputContainer, time_base: Fraction) -> int:
+    """Zero on a player's clock: where the container's first stream starts, be it video or sound.
+
+    Not before zero, where the priming of sound lies, unless pictures are shown there.
+    """
+    start = round(Fraction(max(container.start_time or 0, 0), av.time_base) / time_base)
+    return min(start, first)
