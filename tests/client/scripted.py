@@ -5,11 +5,10 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 from server import triton
-from tritonclient.grpc import InferenceServerClient
-from tritonclient.utils import InferenceServerException
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = Path(__file__).parent / "repository"
@@ -40,7 +39,7 @@ def error(message: str) -> str:
 class ScriptedServer:
     """The server's process group, its address, and which requests it was told to stop."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *flags: str) -> None:
         self._stopped = folder / "stopped"
         self._stopped.mkdir()
         self._log = folder / "log"
@@ -58,6 +57,7 @@ class ScriptedServer:
             f"--http-port={http_port}",
             "--allow-metrics=false",
             "--exit-timeout-secs=1",
+            *flags,
         ]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -70,14 +70,14 @@ class ScriptedServer:
         self._wait_ready()
 
     def _wait_ready(self) -> None:
-        with InferenceServerClient(self.url) as probe:
-            for _ in range(300):
-                try:
-                    if probe.is_model_ready("qwen3_vl") and probe.is_model_ready("decoder"):
-                        return
-                except InferenceServerException:
-                    assert self._process.poll() is None, self._log.read_text()
-                time.sleep(0.1)
+        for _ in range(300):
+            try:
+                for model in ("qwen3_vl", "decoder"):
+                    urllib.request.urlopen(f"{self.http_url}/v2/models/{model}/ready").close()
+                return
+            except OSError:
+                assert self._process.poll() is None, self._log.read_text()
+            time.sleep(0.1)
         raise TimeoutError(self._log.read_text())
 
     def was_stopped(self, request_id: str | None, wait_seconds: float = 3.0) -> bool:

@@ -1,4 +1,5 @@
-"""Answers as the question says. The question is JSON: a list of steps, each a list of a name and its arguments."""
+"""Answers as the question says: a JSON list of steps, each a list of a name and its arguments. Any other question gets
+a plain answer."""
 
 import json
 import os
@@ -17,6 +18,7 @@ USAGE = {
     "media": [{"kind": "video", "grid": [2, 8, 24], "timestamps": [0.5, 2.5]}],
     "seconds": {"total": 1.5, "preprocess": {"decode": 0.25}},
 }
+PLAIN = [["progress", "prefill", 120, 64], ["text", "At "], ["text", "2.5 s."], ["finish", "stop"]]
 
 
 class TritonPythonModel:
@@ -27,8 +29,7 @@ class TritonPythonModel:
 
 def answer(given, sender):
     final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-    steps = given["text_input"] if "text_input" in given else given["messages"][-1]["content"][-1]["text"]
-    for name, *arguments in json.loads(steps):
+    for name, *arguments in steps(given):
         if name == "text":
             send(sender, text_output=arguments[0], finish_reason="")
         elif name == "echo":
@@ -52,6 +53,15 @@ def answer(given, sender):
                 send(sender, text_output="more ", finish_reason="")
                 time.sleep(0.02)
     sender.send(flags=final)
+
+
+def steps(given):
+    if "text_input" in given:
+        question = given["text_input"]
+    else:
+        content = given["messages"][-1]["content"]
+        question = content if isinstance(content, str) else content[-1]["text"]
+    return json.loads(question) if question.startswith("[") else PLAIN
 
 
 def send(sender, **outputs):

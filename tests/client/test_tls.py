@@ -1,0 +1,29 @@
+"""An encrypted connection to a real server whose certificate is trusted, or not."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from client.scripted import HELLO, ScriptedServer
+from qwen3_vl_client import Client, ServerUnavailable, Timeouts, Tls
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_certificate_is_checked(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout {key} -out {certificate}"
+    subprocess.run([*make.split(), "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    server = ScriptedServer(
+        tmp_path, "--grpc-use-ssl=1", f"--grpc-server-cert={certificate}", f"--grpc-server-key={key}"
+    )
+    try:
+        with Client(server.url, tls=Tls(root_certificates=certificate)) as trusting:
+            assert trusting.ask(None, HELLO).finish_reason == "stop"
+        with (
+            Client(server.url, tls=Tls(), timeouts=Timeouts(connect=2)) as doubting,
+            pytest.raises(ServerUnavailable),
+        ):
+            doubting.ask(None, HELLO)
+    finally:
+        server.kill()
