@@ -103,8 +103,8 @@ def make_checkpoint(folder: Path, *, seed: int = 0, shape: Shape = SHAPES["small
     """Write a checkpoint of `shape` with random weights into `folder`; the same seed gives the same bytes.
 
     The weights are scaled so that greedy decoding has something to say: layers outweigh the embedding in the residual
-    stream (else the last token is repeated for ever), attention is sharp enough that one image among many tokens counts,
-    the likeliest token leads by far, and it is never a vision or padding token.
+    stream (else the last token is repeated for ever), attention is sharp enough for one image among many tokens to
+    matter, and the likeliest token leads by far and is never a vision or padding token.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = write_tokenizer(folder, model_max_length=shape.max_positions)
@@ -224,7 +224,7 @@ def _weights(shape: Shape, tokenizer: Tokenizer, vocabulary: int, seed: int) -> 
         yield f"{name}.weight", normal(size, mean=mean, std=0.1 * mean)
 
     def vocabulary_rows() -> torch.Tensor:
-        # Lengths that vary much give the likeliest token a wide margin: a rounding error hardly ever decides. Short rows
+        # Lengths that vary much give the likeliest token a wide margin: rounding errors hardly ever decide. Short rows
         # are never the likeliest, and as inputs they are as distinct as others: the layers normalise.
         lengths = torch.exp(normal(vocabulary, 1, std=0.45))
         lengths[[tokenizer.token_to_id(name) for name in ADDED_TOKENS]] = 0.1

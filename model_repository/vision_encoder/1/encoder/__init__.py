@@ -1,0 +1,1 @@
+"""The vision tower, run on one dense batch of temporal patches."""

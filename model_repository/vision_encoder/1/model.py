@@ -1,0 +1,43 @@
+"""Stage 2 in Triton: tensors in, packed feature rows out."""
+
+import json
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from encoder.chunk import Chunk, InvalidChunkError
+from encoder.session import VisionEncoder
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        parameters = json.loads(args["model_config"])["parameters"]
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self._encoder = VisionEncoder(
+            folder / parameters["onnx"]["string_value"], threads=int(parameters["threads"]["string_value"])
+        )
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        """One request's response: what is wrong with a request is told to its sender alone."""
+        started = time.perf_counter()
+        try:
+            tensors = (pb_utils.get_input_tensor_by_name(request, field.name).as_numpy() for field in fields(Chunk))
+            features = self._encoder.encode(Chunk(*tensors))
+        except InvalidChunkError as error:
+            return _failed(pb_utils.TritonError.INVALID_ARG, f"invalid_argument: {error}")
+        except Exception as error:
+            return _failed(pb_utils.TritonError.INTERNAL, f"internal: the vision tower failed: {error}")
+        seconds = np.array([time.perf_counter() - started], np.float32)
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor("features", features), pb_utils.Tensor("encode_seconds", seconds)]
+        )
+
+
+def _failed(code: int, message: str) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
