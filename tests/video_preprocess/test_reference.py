@@ -35,7 +35,8 @@ def plan_of(inputs: Inputs, settings: Settings, writer: PromptWriter, library: L
 
 def independent_video(content: bytes, look: Look) -> reference.ReferenceVideo:
     """The planned frames, found by decoding everything and counting, with the times that the timeline gives them."""
-    assert look.video is not None and look.indices is not None
+    assert look.video is not None
+    assert look.indices is not None
     timeline = look.video.timeline
     with av.open(io.BytesIO(content)) as container:
         frames = [upright(f.to_ndarray(format="rgb24"), f.rotation) for f in container.decode(video=0)]

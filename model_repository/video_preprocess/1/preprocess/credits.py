@@ -39,9 +39,7 @@ def prepare_directory(directory: Path) -> None:
 class Credits:
     """Stage 1's end of one session's pipe. Used by one thread; `stopping` ends every wait."""
 
-    def __init__(
-        self, directory: Path, session: str, stopping: threading.Event, *, writer_seconds: float = WRITER_SECONDS
-    ) -> None:
+    def __init__(self, directory: Path, session: str, stopping: threading.Event) -> None:
         self.path = directory / session
         os.mkfifo(self.path, 0o600)
         self._pipe = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
@@ -51,8 +49,7 @@ class Credits:
         self._granted = 0
         self._over = False
         self._writer_came = False
-        self._writer_seconds = writer_seconds
-        self._writer_deadline = time.monotonic() + writer_seconds
+        self._writer_deadline = time.monotonic() + WRITER_SECONDS
 
     def take(self) -> None:
         """Waits for a credit and uses it up; raises what `check` raises."""
@@ -104,6 +101,4 @@ class Credits:
         elif events or self._writer_came:
             raise UnavailableError("the decoder ended without finishing the session")
         elif time.monotonic() > self._writer_deadline:
-            raise DeadlineExceededError(
-                f"no decoder opened the session's credits within {self._writer_seconds:g} seconds"
-            )
+            raise DeadlineExceededError(f"no decoder opened the session's credits within {WRITER_SECONDS:g} seconds")

@@ -13,6 +13,7 @@ import av
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from preprocess.errors import InvalidArgumentError, NotFoundError, shown
+from preprocess.matroska import HEAD_BYTES, announced_bytes
 from preprocess.messages import Attachment
 from preprocess.resize import Size
 
@@ -45,6 +46,7 @@ class Library:
     def open_video(self, attachment: Attachment) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
         """Opens the container and its best video stream; raises InvalidArgumentError if there is none to decode."""
         file = self._locate(attachment)
+        _check_length(file, attachment.name)
         try:
             container = av.open(file, "r", options=dict(_CONTAINER_OPTIONS), metadata_errors="replace")
         except av.FFmpegError as error:
@@ -54,9 +56,7 @@ class Library:
         with container:
             stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
-                raise InvalidArgumentError(f"{attachment.name} has no video stream")
-            if stream.codec_context is None:
-                raise InvalidArgumentError(f"{attachment.name} has a video stream of a codec that is not known")
+                raise InvalidArgumentError(f"{attachment.name} has no video stream that can be decoded")
             stream.codec_context.options = {"max_pixels": str(self.max_frame_pixels)}
             stream.thread_type = "AUTO"
             yield container, stream
@@ -77,8 +77,6 @@ class Library:
 
     def _locate(self, attachment: Attachment) -> io.BytesIO | str:
         if isinstance(attachment.source, bytes):
-            if not attachment.source:
-                raise InvalidArgumentError(f"{attachment.name} is empty")
             return io.BytesIO(attachment.source)
         return str(self._resolve(attachment.source, attachment.name))
 
@@ -101,6 +99,21 @@ class Library:
         except (OSError, ValueError, RuntimeError):
             pass
         raise NotFoundError(f"{name} is {shown(path)}; there is no such file below the media root")
+
+
+def _check_length(file: io.BytesIO | str, name: str) -> None:
+    if isinstance(file, str):
+        size = Path(file).stat().st_size
+        with Path(file).open("rb") as opened:
+            head = opened.read(HEAD_BYTES)
+    else:
+        size = file.getbuffer().nbytes
+        head = bytes(file.getbuffer()[:HEAD_BYTES])
+    announced = announced_bytes(head)
+    if size == 0:
+        raise InvalidArgumentError(f"{name} is empty")
+    if announced is not None and announced > size:
+        raise InvalidArgumentError(f"{name} is truncated: its header announces {announced} bytes, {size} are there")
 
 
 def upright_image_size(image: Image.Image) -> Size:

@@ -70,7 +70,9 @@ def parse_messages(messages: Any, attachments: Attachments) -> tuple[Message, ..
     for attachment in (*attachments.videos, *attachments.images):
         count = used.count(attachment.name)
         if count != 1:
-            raise InvalidArgumentError(f"{attachment.name} is referred to {count} times in messages; once is accepted")
+            raise InvalidArgumentError(
+                f"the attachment {attachment.name} is referred to {count} times in messages; once is accepted"
+            )
     return parsed
 
 

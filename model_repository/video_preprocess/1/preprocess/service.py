@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from preprocess.chunks import empty_chunk
 from preprocess.credits import default_directory, prepare_directory
 from preprocess.errors import ResourceExhaustedError
@@ -55,6 +57,8 @@ class Service:
     """Serves requests, `max_requests` at a time, until it is shut down."""
 
     def __init__(self, parameters: Parameters) -> None:
+        # Sessions work beside one another; a pool of threads in each for resizing would only be in their way.
+        torch.set_num_threads(1)
         prepare_directory(parameters.credits_directory)
         settings = load_settings(parameters.checkpoint, context_length=parameters.context_length)
         self._stage = Stage(

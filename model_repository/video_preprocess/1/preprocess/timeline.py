@@ -62,7 +62,7 @@ def read_timeline(
     """
     # AVI numbers its frames in decoding order; the presentation times that FFmpeg makes of it are wrong with B-frames.
     counted = container.format.name == "avi"
-    is_vp8 = stream.codec_context.name.startswith(("vp8", "libvpx"))
+    is_vp8 = stream.codec_context.codec.canonical_name == "vp8"
     rows: list[tuple[int, int, bool, int]] = []
     packets = 0
     try:
