@@ -15,7 +15,7 @@ from server.triton import ENSEMBLE
 _DEAD_STUB = "is not healthy"
 
 # The cheapest request that makes a stage's own process answer. Stage 1 refuses the empty one; that is an answer.
-PROBES: Mapping[str, Mapping[str, object]] = {"video_preprocess": {}, "decoder": {"stop": True}}
+PROBES: Mapping[str, Mapping[str, object]] = {"video_preprocess": {}, "decoder": {"stop": False}}
 
 _QUESTION = {"text_input": "Hello", "sampling_parameters": json.dumps({"max_tokens": 1})}
 

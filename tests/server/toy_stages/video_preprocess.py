@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
 
 class TritonPythonModel:
     def initialize(self, args):
@@ -19,44 +21,44 @@ class TritonPythonModel:
 
     def execute(self, requests):
         for request in requests:
-            threading.Thread(target=self.serve, args=(request, request.get_response_sender()), daemon=True).start()
+            sender = request.get_response_sender()
+            if pb_utils.get_input_tensor_by_name(request, "text_input") is None:
+                sender.send(_error("invalid_argument: text_input is missing"), flags=FINAL)
+                continue
+            # A stage that dies before its first chunk holds requests that no other stage knows.
+            time.sleep(json.loads(_string(request, "video_options")).get("announce_after_seconds", 0))
+            session = uuid.uuid4().hex
+            os.mkfifo(self.credits / session)
+            reader = os.open(self.credits / session, os.O_RDONLY | os.O_NONBLOCK)
+            sampling = _string(request, "sampling_parameters")
+            sender.send(_chunk({"session": session, "index": 0, "open": {"sampling_parameters": sampling}}))
+            threading.Thread(target=self.hold, args=(sender, session, reader), daemon=True).start()
 
-    def serve(self, request, sender):
-        text = pb_utils.get_input_tensor_by_name(request, "text_input")
-        if text is None:
-            error = pb_utils.TritonError("invalid_argument: text_input is missing")
-            sender.send(pb_utils.InferenceResponse(error=error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-            return
-        options = json.loads(_string(request, "video_options"))
-        # A stage that dies before its first chunk leaves a request that no other stage knows.
-        time.sleep(options.get("announce_after_seconds", 0))
-        session = uuid.uuid4().hex
-        fifo = self.credits / session
-        os.mkfifo(fifo)
-        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-        sampling = _string(request, "sampling_parameters")
-        sender.send(_chunk({"session": session, "index": 0, "open": {"sampling_parameters": sampling}}))
-        heard, error = b"", None
-        while not heard.endswith(b"."):
-            if select.select([reader], [], [], 0.2)[0]:
+    def hold(self, sender, session, reader):
+        polled = select.poll()
+        polled.register(reader, select.POLLIN)
+        heard, hung_up = b"", False
+        while not heard.endswith(b".") and not hung_up:
+            if polled.poll(200):
                 said = os.read(reader, 64)
-                if not said and heard:
-                    error = pb_utils.TritonError("unavailable: the decoder went away")
-                    break
                 heard += said
-                time.sleep(0 if said else 0.05)
-            if not heard.endswith(b"."):
+                hung_up = not said
+            else:
                 sender.send(_chunk({"session": session, "index": None}))
         os.close(reader)
-        fifo.unlink()
-        if error is not None:
-            sender.send(pb_utils.InferenceResponse(error=error))
-        sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        (self.credits / session).unlink()
+        if hung_up:
+            sender.send(_error("unavailable: the decoder went away"))
+        sender.send(flags=FINAL)
 
 
 def _string(request, name):
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     return "{}" if tensor is None else tensor.as_numpy()[0].decode()
+
+
+def _error(message):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message))
 
 
 def _chunk(header):
