@@ -8,7 +8,7 @@ output that was made from the same tensors, configuration and exporter is left a
 
 import argparse
 import hashlib
-import tempfile
+import shutil
 import warnings
 from pathlib import Path
 
@@ -38,14 +38,17 @@ def export_vision(checkpoint: Path, output: Path) -> bool:
     parameters = sum(parameter.numel() for parameter in tower.parameters())
     print(f"vision tower: exporting {parameters / 1e6:.1f} M parameters", flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:
-        draft = Path(folder) / output.name
-        _export(tower, draft, external_data=4 * parameters > EXTERNAL_DATA_BYTES)
-        difference = _largest_difference(tower, draft)
-        # The stamp goes first and comes last: what an interruption leaves behind is made again.
-        stamp.unlink(missing_ok=True)
-        for file in sorted(Path(folder).iterdir()):
-            file.replace(output.parent / file.name)
+    drafts = output.parent / f".{output.name}.drafts"
+    shutil.rmtree(drafts, ignore_errors=True)
+    drafts.mkdir()
+    _export(tower, drafts / output.name, external_data=4 * parameters > EXTERNAL_DATA_BYTES)
+    difference = _largest_difference(tower, drafts / output.name)
+    # The stamp goes first and comes last: what an interruption leaves behind is made again.
+    for outdated in (stamp, output.with_name(f"{output.name}.data")):
+        outdated.unlink(missing_ok=True)
+    for file in sorted(drafts.iterdir()):
+        file.replace(output.parent / file.name)
+    drafts.rmdir()
     stamp.write_text(fingerprint)
     print(f"vision tower: wrote {output}; ONNX Runtime and PyTorch differ by at most {difference:.0e}", flush=True)
     return True
