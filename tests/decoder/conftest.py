@@ -1,23 +1,13 @@
-"""Checkpoints, prompts with pictures, and engines that a test can wait for."""
+"""Checkpoints, and engines that end with their test."""
 
 from __future__ import annotations
 
-import itertools
-import queue
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import reference
-import torch
 from checkpoint_factory import SHAPES, make_checkpoint
-from engine.protocol import Admitted, Event, Failed, Prefilled, PromptPiece, Request, Tokens
-from engine.pytorch.pytorch_engine import PyTorchEngine, create_engine
-from engine.sampling_parameters import SamplingParameters
-from engine.settings import Settings
+from decoder.harness import Harness, make_settings
 
 
 @pytest.fixture(scope="session", params=["small", "untied", "deep", "shallow"])
@@ -36,148 +26,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt as stage 1 and 2 hand it over, and its greedy continuation according to transformers.
-
-    token_ids: int32 [tokens]; positions: int32 [3, tokens]; rows: float32 [visual tokens, width]
-    """
-
-    token_ids: np.ndarray
-    positions: np.ndarray
-    rows: np.ndarray
-    is_visual: np.ndarray
-    greedy: tuple[int, ...] = ()
-
-    @property
-    def next_position(self) -> int:
-        return int(self.positions.max()) + 1
-
-    def request(self, sampling: SamplingParameters) -> Request:
-        return Request(len(self.token_ids), self.next_position, sampling)
-
-    def pieces(self, *cuts: int) -> list[PromptPiece]:
-        """The prompt cut before the tokens `cuts`."""
-        borders = [0, *cuts, len(self.token_ids)]
-        return [self._piece(begin, end) for begin, end in itertools.pairwise(borders)]
-
-    def _piece(self, begin: int, end: int) -> PromptPiece:
-        rows = slice(int(self.is_visual[:begin].sum()), int(self.is_visual[:end].sum()))
-        return PromptPiece(
-            self.token_ids[begin:end], self.positions[:, begin:end], self.rows[rows], end == len(self.token_ids)
-        )
-
-
-def make_prompt(checkpoint: Path, seed: int, *, frames: int = 6, words: int = 12, greedy_tokens: int = 0) -> Prompt:
-    """A random question about a random video of `frames` frames; 0 frames make a text-only prompt."""
-    random = np.random.default_rng(seed)
-    content: list[dict[str, object]] = []
-    videos = []
-    if frames:
-        content.append({"type": "video", "video": "random"})
-        size = (frames, 64, 96, 3)
-        videos.append(reference.ReferenceVideo(random.integers(0, 256, size, dtype=np.uint8), range(frames), 1))
-    text = " ".join("".join(chr(c) for c in random.integers(97, 123, 4)) for _ in range(words))
-    content.append({"type": "text", "text": text})
-    prompt = reference.process(checkpoint, [{"role": "user", "content": content}], videos)
-    config = reference.load_model(checkpoint).config
-    return Prompt(
-        prompt.token_ids.astype(np.int32),
-        prompt.positions.astype(np.int32),
-        reference.features(checkpoint, prompt).astype(np.float32),
-        np.isin(prompt.token_ids, [config.image_token_id, config.video_token_id]),
-        tuple(reference.generate(checkpoint, prompt, greedy_tokens)) if greedy_tokens else (),
-    )
-
-
-@dataclass
-class Answer:
-    """What the engine reported about one session."""
-
-    admitted: bool = False
-    prefilled: int = 0
-    ids: list[int] = field(default_factory=list)
-    finish_reason: str = ""
-    error: str = ""
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def __call__(self, event: Event) -> None:
-        match event:
-            case Admitted():
-                self.admitted = True
-            case Prefilled(tokens):
-                self.prefilled += tokens
-            case Tokens(ids, finish_reason):
-                self.ids += ids
-                self.finish_reason = finish_reason
-            case Failed(message):
-                self.error = message
-        if self.finish_reason or self.error:
-            self.over.set()
-
-
-class Harness:
-    """An engine and the answers of its sessions."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.answers: dict[str, Answer] = {}
-        self.events: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
-        self.engine: PyTorchEngine = create_engine(settings, self._hear)
-
-    def _hear(self, session: str, event: Event) -> None:
-        self.events.put((session, event))
-        self.answers[session](event)
-
-    def open(self, session: str, prompt: Prompt, sampling: SamplingParameters) -> Answer:
-        answer = self.answers[session] = Answer()
-        self.engine.open(session, prompt.request(sampling))
-        return answer
-
-    def start(self, session: str, prompt: Prompt, sampling: SamplingParameters, *cuts: int) -> Answer:
-        answer = self.open(session, prompt, sampling)
-        for piece in prompt.pieces(*cuts):
-            self.engine.feed(session, piece)
-        return answer
-
-    def ask(self, prompt: Prompt, sampling: SamplingParameters, *cuts: int) -> Answer:
-        answer = self.start("alone", prompt, sampling, *cuts)
-        assert answer.over.wait(60), "the engine did not finish"
-        return answer
-
-    def wait_until_free(self) -> None:
-        """Returns when all blocks are back; fails when they do not come."""
-        waited = threading.Event()
-        for _ in range(1000):
-            state = self.engine.state()
-            if (state.blocks_free, state.sessions, state.waiting) == (state.blocks_total, 0, 0):
-                return
-            waited.wait(0.01)
-        raise AssertionError(f"the blocks did not come back: {self.engine.state()}")
-
-
-def make_settings(checkpoint: Path, **changes: object) -> Settings:
-    """Settings as in config.pbtxt, small enough for tests."""
-    settings = Settings(
-        checkpoint=checkpoint,
-        engine="pytorch",
-        device="cpu",
-        dtype="float32",
-        kv_cache_tokens=4096,
-        block_size=16,
-        context_length=None,
-        max_step_tokens=1024,
-        max_batch=64,
-        max_waiting=256,
-        chunks_in_flight=4,
-        credits_directory=Path("/nonexistent"),
-        silence_seconds=60.0,
-        default_max_tokens=512,
-        max_generation_seconds=600.0,
-        threads=0,
-    )
-    return replace(settings, **changes)  # type: ignore[arg-type]
-
-
 @pytest.fixture
 def harness(checkpoint: Path) -> Iterator[Callable[..., Harness]]:
     """Starts engines that end with the test; keyword arguments change the settings."""
@@ -190,11 +38,3 @@ def harness(checkpoint: Path) -> Iterator[Callable[..., Harness]]:
     yield start
     for one in started:
         one.engine.close()
-
-
-def greedy(max_tokens: int, **changes: object) -> SamplingParameters:
-    """Greedy decoding that only ends at `max_tokens`."""
-    return replace(SamplingParameters(max_tokens=max_tokens, ignore_eos=True), **changes)  # type: ignore[arg-type]
-
-
-torch.set_num_threads(1)

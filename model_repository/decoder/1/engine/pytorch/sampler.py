@@ -7,7 +7,6 @@ from collections.abc import Sequence as SequenceOf
 import torch
 
 from engine.pytorch.sequence import Sequence
-from engine.sampling_parameters import SamplingParameters
 
 # As in vLLM: below it, dividing logits by the temperature overflows, and the draw would be greedy anyway.
 GREEDY_BELOW = 1e-5
@@ -25,8 +24,7 @@ def sample(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> list[int]:
     drawn = [row for row, sequence in enumerate(sequences) if sequence.sampling.temperature >= GREEDY_BELOW]
     if drawn:
         rows = torch.tensor(drawn, device=logits.device)
-        uniform = torch.tensor([sequences[row].random.random() for row in drawn], device=logits.device)
-        tokens[rows] = _draw(logits[rows], [sequences[row].sampling for row in drawn], uniform)
+        tokens[rows] = _draw(logits[rows], [sequences[row] for row in drawn])
     return tokens.tolist()
 
 
@@ -44,34 +42,37 @@ def _penalise(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> None:
     output = torch.stack([counts.output for _, _, counts in penalised])
     seen = torch.stack([counts.prompt for _, _, counts in penalised]) | (output > 0)
 
-    def column(name: str) -> torch.Tensor:
-        return _column([sampling for _, sampling, _ in penalised], name, logits.device)
-
+    penalties = [(s.repetition_penalty, s.frequency_penalty, s.presence_penalty) for _, s, _ in penalised]
+    repetition, frequency, presence = _columns(penalties, logits.device)
     chosen = logits[rows]
-    repetition = column("repetition_penalty")
     chosen = torch.where(seen, torch.where(chosen > 0, chosen / repetition, chosen * repetition), chosen)
-    chosen -= column("frequency_penalty") * output
-    chosen -= column("presence_penalty") * (output > 0)
-    logits[rows] = chosen
+    logits[rows] = chosen - frequency * output - presence * (output > 0)
 
 
-def _draw(logits: torch.Tensor, sampling: SequenceOf[SamplingParameters], uniform: torch.Tensor) -> torch.Tensor:
-    """Inverse of the cumulative distribution over the tokens that top_k, top_p and min_p keep, likeliest first."""
+def _draw(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> torch.Tensor:
+    """Inverse of the cumulative distribution over the tokens that min_p, top_k and top_p keep, likeliest first."""
     vocabulary = logits.shape[1]
-    top_k = [s.top_k if 0 < s.top_k < vocabulary else vocabulary for s in sampling]
+    sampling = [sequence.sampling for sequence in sequences]
+    widths = [s.top_k if 0 < s.top_k < vocabulary else vocabulary for s in sampling]
+    temperature, min_p, top_p, top_k, uniform = _columns(
+        [
+            (s.temperature, s.min_p, s.top_p, width, sequence.random.random())
+            for sequence, s, width in zip(sequences, sampling, widths, strict=True)
+        ],
+        logits.device,
+    )
     # Only as many candidates as the widest top_k: sorting a whole vocabulary is the dearest part of sampling.
-    logits, token_ids = (logits / _column(sampling, "temperature", logits.device)).topk(max(top_k), dim=-1)
+    logits, token_ids = (logits / temperature).topk(max(widths), dim=-1)
     rank = torch.arange(logits.shape[1], device=logits.device)
-    kept = rank < torch.tensor(top_k, device=logits.device).unsqueeze(1)
-    kept &= logits >= logits[:, :1] + _column(sampling, "min_p", logits.device).log()
+    kept = (rank < top_k) & (logits >= logits[:, :1] + min_p.log())
     probabilities = logits.masked_fill(~kept, float("-inf")).softmax(dim=-1)
-    before = probabilities.cumsum(dim=-1) - probabilities
-    kept &= (before < _column(sampling, "top_p", logits.device)) | (rank == 0)
-    cumulative = (probabilities * kept).cumsum(dim=-1)
-    threshold = uniform.unsqueeze(1) * cumulative[:, -1:]
-    choice = (cumulative > threshold).to(torch.uint8).argmax(dim=-1, keepdim=True)
+    cumulative = probabilities.cumsum(dim=-1)
+    # The first token that reaches top_p is kept too.
+    kept_mass = torch.where(cumulative - probabilities < top_p, cumulative, 0.0).amax(dim=-1, keepdim=True)
+    choice = (cumulative > uniform * kept_mass).to(torch.uint8).argmax(dim=-1, keepdim=True)
     return token_ids.gather(1, choice).squeeze(1)
 
 
-def _column(sampling: SequenceOf[SamplingParameters], name: str, device: torch.device) -> torch.Tensor:
-    return torch.tensor([[getattr(s, name)] for s in sampling], dtype=torch.float32, device=device)
+def _columns(rows: SequenceOf[tuple[float, ...]], device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Each parameter as a column [rows, 1]; in one tensor, because it goes to the device at once."""
+    return torch.tensor(rows, dtype=torch.float32, device=device).split(1, dim=1)
