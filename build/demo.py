@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from serve import CACHE, ROOT, end_on_signals, find_checkpoint, serve
+from serve import CACHE, ROOT, end_on_signals, serve
 from server.prerequisites import PrerequisiteError
 from server.supervisor import ServerError
 from server.triton import Endpoints, free_ports
@@ -25,13 +25,10 @@ def main() -> int:
     parser.add_argument("--question", default="What happens in this video, and when?")
     arguments = parser.parse_args()
     end_on_signals()
-    CACHE.mkdir(exist_ok=True)
     endpoints = Endpoints(HOST, *free_ports(HOST, 4))
     ask = ["ask", "--url", endpoints.grpc_target, "--max-tokens", str(_MAX_TOKENS)]
     try:
-        with serve(
-            find_checkpoint(arguments.model), CACHE / "demo-repository", endpoints, {}, CACHE / "triton-demo.log"
-        ):
+        with serve(arguments.model, CACHE / "demo-repository", endpoints, {}, CACHE / "triton-demo.log"):
             print(f"\n{arguments.video.name}: {arguments.question}\n", flush=True)
             return subprocess.run(
                 [sys.executable, "-m", "qwen3_vl_client", *ask, arguments.video, arguments.question]

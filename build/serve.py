@@ -21,9 +21,6 @@ ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache"
 DEMO_CHECKPOINT = ROOT / "build" / "demo_checkpoint" / "checkpoint"
 
-# A checkpoint's files that are served; hubs hold others beside them.
-_CHECKPOINT_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
-
 # What an assembled repository takes besides the checkpoint's own weights.
 _REPOSITORY_BYTES = 2**30
 
@@ -31,23 +28,6 @@ _REPOSITORY_BYTES = 2**30
 def report(line: str) -> None:
     """Prints a line for people, with the time of day."""
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
-
-
-def find_checkpoint(model: str) -> Path:
-    """The folder of the checkpoint `model`: a folder, a hub name, or the demo's when empty."""
-    if not model:
-        return _demo_checkpoint()
-    if (Path(model) / "config.json").is_file():
-        return Path(model).resolve()
-    if Path(model).exists() or model.count("/") != 1:
-        raise PrerequisiteError(f"MODEL={model} is neither a folder with a config.json nor a hub name like Qwen/NAME")
-    from huggingface_hub import snapshot_download
-
-    report(f"fetching {model}")
-    try:
-        return Path(snapshot_download(model, allow_patterns=_CHECKPOINT_FILES))
-    except (OSError, ValueError) as error:
-        raise PrerequisiteError(f"MODEL={model} is not a folder and could not be fetched: {error}") from error
 
 
 def _demo_checkpoint() -> Path:
@@ -67,26 +47,36 @@ def _demo_checkpoint() -> Path:
 
 @contextmanager
 def serve(
-    checkpoint: Path, repository: Path, endpoints: Endpoints, settings: Mapping[str, str], log: Path
+    model: str, repository: Path, endpoints: Endpoints, settings: Mapping[str, str], log: Path
 ) -> Iterator[Deployment]:
-    """Checks this machine, assembles `repository` and serves it while the `with` block runs.
+    """Checks this machine, assembles `repository` from `model` and serves it while the `with` block runs.
 
-    Raises PrerequisiteError or ServerError with a message that says what to do.
+    `model` is a checkpoint's folder or hub name, or empty for the demo's. Raises PrerequisiteError or ServerError with
+    a message that says what to do.
     """
     prerequisites.check_platform()
     prerequisites.check_shared_memory()
-    ports = {"HTTP_PORT": endpoints.http, "GRPC_PORT": endpoints.grpc}
-    prerequisites.check_ports(
-        endpoints.host, {**ports, "METRICS_PORT": endpoints.metrics, "HEALTH_PORT": endpoints.health}
-    )
+    ports = {
+        "HTTP_PORT": endpoints.http,
+        "GRPC_PORT": endpoints.grpc,
+        "METRICS_PORT": endpoints.metrics,
+        "HEALTH_PORT": endpoints.health,
+    }
+    prerequisites.check_ports(endpoints.host, ports)
     prerequisites.check_disk(repository, _REPOSITORY_BYTES)
+    CACHE.mkdir(exist_ok=True)
     installation = triton.find(CACHE / "triton")
-    # It brings PyTorch along: what can fail early has been checked.
+    # They bring PyTorch along: what can fail early has been checked.
+    from published_checkpoint import find_checkpoint
     from repository import assemble
 
-    report(f"assembling {repository} from {checkpoint}")
     with tempfile.TemporaryDirectory(prefix="qwen3-vl-") as credits:
-        assemble(checkpoint, repository, {**settings, **credits_settings(Path(credits))})
+        try:
+            checkpoint = find_checkpoint(model) if model else _demo_checkpoint()
+            report(f"assembling {repository} from {checkpoint}")
+            assemble(checkpoint, repository, {**settings, **credits_settings(Path(credits))})
+        except ValueError as error:
+            raise PrerequisiteError(str(error)) from error
         log.unlink(missing_ok=True)
         report(f"starting Triton; its log is {log}")
         with Deployment(installation, repository, endpoints, log, report) as deployment:
@@ -127,11 +117,9 @@ def main() -> int:
     endpoints = Endpoints(
         arguments.host, arguments.http_port, arguments.grpc_port, arguments.metrics_port, arguments.health_port
     )
-    CACHE.mkdir(exist_ok=True)
+    log = CACHE / "triton-serve.log"
     try:
-        with serve(
-            find_checkpoint(arguments.model), arguments.repository, endpoints, settings, CACHE / "triton-serve.log"
-        ) as deployment:
+        with serve(arguments.model, arguments.repository, endpoints, settings, log) as deployment:
             report("ready: a model has answered")
             print(
                 f"  HTTP       {endpoints.url(endpoints.http)}\n"
