@@ -1,4 +1,4 @@
-"""Assembling a repository: what it holds, its settings, what is refused, and that a second run repairs and changes nothing."""
+"""Assembling a repository: what it holds, its settings, what is refused, and what a second run repairs and leaves."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import huggingface_hub
-import published_checkpoint
 import pytest
 import repository
 from checkpoint_factory import Shape, make_checkpoint
@@ -28,6 +27,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     make_checkpoint(folder, shape=Shape(shards=2))
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the stages' code, so that an edit during the tests is not taken for a change by an assembly."""
+    copy = tmp_path_factory.mktemp("source") / "model_repository"
+    shutil.copytree(repository.SOURCE, copy, ignore=shutil.ignore_patterns(".mypy_cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repository, "SOURCE", copy)
+        yield copy
 
 
 @pytest.fixture(scope="module")
@@ -210,16 +219,14 @@ def test_a_checkpoint_is_a_folder_or_a_name_on_the_hub(checkpoint: Path, monkeyp
     with pytest.raises(CheckpointError, match="'/no/such/folder' is neither a folder nor a name on the hub"):
         find_checkpoint("/no/such/folder")
 
-    monkeypatch.setattr(
-        published_checkpoint.huggingface_hub, "snapshot_download", lambda name, **_: f"/snapshots/{name}"
-    )
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: f"/snapshots/{name}")
     assert find_checkpoint("Qwen/Qwen3-VL-2B-Instruct") == Path("/snapshots/Qwen/Qwen3-VL-2B-Instruct")
 
     def offline(name: str, **_: object) -> str:
         raise huggingface_hub.errors.OfflineModeIsEnabled("offline mode is enabled")
 
-    monkeypatch.setattr(published_checkpoint.huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(CheckpointError, match="could not be downloaded.*offline mode is enabled"):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(CheckpointError, match=r"could not be downloaded.*offline mode is enabled"):
         find_checkpoint("Qwen/Qwen3-VL-2B-Instruct")
 
 
