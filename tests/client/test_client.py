@@ -102,7 +102,7 @@ def test_usage_that_is_no_json_is_an_error(client: Client) -> None:
 
 
 def test_answer_does_not_wait_for_a_server_that_forgets_to_close(client: Client, server: ScriptedServer) -> None:
-    answer = client.ask(None, script(["text", "It "], ["finish", "stop"], ["sleep", 25]))
+    answer = client.ask(None, script(["text", "It "], ["finish", "stop"], ["sleep", 5]))
     assert answer.text == "It "
     assert not server.was_stopped(answer.request_id, wait_seconds=0.3)
 
