@@ -153,7 +153,7 @@ def test_a_poisoned_session_fails_alone(checkpoint: Path, harness: Start, monkey
 
 
 def test_every_prompt_advances_in_every_step(checkpoint: Path, harness: Start) -> None:
-    """A long newcomer and short requests share a step's tokens: the short ones are served while the long one prefills."""
+    """A long newcomer shares a step's tokens with short requests: they are served while it prefills."""
     long, short = make_prompt(checkpoint, 2, frames=0, words=200), make_prompt(checkpoint, 1, frames=0, words=2)
     engine = harness(max_step_tokens=20, max_batch=8)
     long_answer = engine.start("long", long, greedy(1))

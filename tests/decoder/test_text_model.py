@@ -149,5 +149,5 @@ def test_wrong_checkpoints_are_refused_by_what_is_wrong(checkpoint: Path, tmp_pa
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "qwen3_vl_moe"}))
     with pytest.raises(ValueError, match="qwen3_vl_moe"):
         read_model_config(tmp_path)
-    with pytest.raises(ValueError, match="config.json is missing"):
+    with pytest.raises(ValueError, match=r"config\.json is missing"):
         read_model_config(tmp_path / "nowhere")

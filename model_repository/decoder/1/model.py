@@ -24,7 +24,7 @@ from engine.sessions import ChunkArrived, EngineSpoke, Inbox, Message, Sessions,
 from engine.settings import read_settings
 from tokenizers import Tokenizer
 
-# By status code, the names of pb_utils.TritonError's codes; the module has its classes only after this one was imported.
+# Names of pb_utils.TritonError's codes by status code; pb_utils has the class only after this module was imported.
 ERROR_CODES = {
     "invalid_argument": "INVALID_ARG",
     "not_found": "NOT_FOUND",

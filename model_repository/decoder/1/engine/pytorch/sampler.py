@@ -69,7 +69,7 @@ def _draw(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> torch.Tensor
     cumulative = probabilities.cumsum(dim=-1)
     # The first token that reaches top_p is kept too.
     kept_mass = torch.where(cumulative - probabilities < top_p, cumulative, 0.0).amax(dim=-1, keepdim=True)
-    choice = (cumulative > uniform * kept_mass).to(torch.uint8).argmax(dim=-1, keepdim=True)
+    choice = (cumulative >= uniform * kept_mass).to(torch.uint8).argmax(dim=-1, keepdim=True)
     return token_ids.gather(1, choice).squeeze(1)
 
 

@@ -1,0 +1,147 @@
+"""Headers and chunks are checked before anything else sees them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engine.checkpoint import ModelConfig, read_model_config
+from engine.chunk import Chunk, Header, Open, Plan, parse_header, prompt_piece
+from engine.errors import RequestError
+from engine.intake import Intake
+from engine.ordering import InOrder
+from hypothesis import given
+from hypothesis import strategies as st
+
+NAME = "0123456789abcdef" * 2
+HEADER = Header(NAME, 2, 1.0, None, None, False, None)
+
+
+@pytest.fixture(scope="module")
+def config(checkpoint: Path) -> ModelConfig:
+    return read_model_config(checkpoint)
+
+
+def chunk(config: ModelConfig, **changes: Any) -> Chunk:
+    """Three tokens, the second visual."""
+    made = Chunk(
+        header=HEADER,
+        request_id="r",
+        token_ids=np.array([1, config.visual_token_ids[1], 2], np.int32),
+        positions=np.zeros((3, 3), np.int32),
+        features=np.ones((1, 1, config.row_width), np.float32),
+        encode_seconds=0.0,
+        arrived=2.0,
+        cancelled=False,
+    )
+    return replace(made, **changes)
+
+
+def test_headers_are_read() -> None:
+    opened = {"session": NAME, "index": 0, "sent": 3, "open": {"stream": True, "progress": False}}
+    opened["open"]["sampling_parameters"] = "{}"  # type: ignore[index]
+    assert parse_header(json.dumps(opened)) == Header(NAME, 0, 3.0, Open(True, False, "{}"), None, False, None)
+    plan = {"prompt_tokens": 9, "video_tokens": 4, "next_position": 7, "media": [{"kind": "video"}]}
+    planned = json.dumps({"session": NAME, "index": 1, "sent": 3.5, "plan": plan})
+    assert parse_header(planned).plan == Plan(9, 4, 7, [{"kind": "video"}])
+    last = parse_header(json.dumps({"session": NAME, "index": 5, "sent": 1, "last": True, "seconds": {"plan": 1}}))
+    assert (last.last, last.seconds) == (True, {"plan": 1})
+    assert parse_header(json.dumps({"session": NAME, "index": None, "sent": 1})).index is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nonsense", "chunk_header is not JSON"),
+        ("[]", r"chunk_header is \[\]; a JSON object"),
+        ('{"session": "../../etc/passwd"}', "chunk_header.session is '../../etc/passwd'; 32 hexadecimal digits"),
+        (f'{{"session": "{NAME}0"}}', "32 hexadecimal digits"),
+        (f'{{"session": "{NAME}", "index": -1}}', "chunk_header.index is -1; an integer from 0"),
+        (f'{{"session": "{NAME}", "index": true}}', "chunk_header.index is True; int is accepted"),
+        (f'{{"session": "{NAME}", "index": 0, "sent": "now"}}', "chunk_header.sent is 'now'; int or float"),
+        (f'{{"session": "{NAME}", "index": 0, "sent": 1, "open": 1}}', "chunk_header.open is 1; a JSON object"),
+        (f'{{"session": "{NAME}", "index": 1, "sent": 1, "plan": {{}}}}', "chunk_header.plan.prompt_tokens is None"),
+    ],
+)
+def test_wrong_headers_are_told_by_key(text: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        parse_header(text)
+
+
+def test_a_chunk_is_a_piece_of_the_prompt(config: ModelConfig) -> None:
+    piece = prompt_piece(chunk(config), config)
+    assert piece.rows.shape == (1, config.row_width)
+    empty = chunk(
+        config,
+        token_ids=np.array([1], np.int32),
+        positions=np.zeros((3, 1), np.int32),
+        features=np.zeros((0, 1, 8), np.float32),
+    )
+    assert prompt_piece(empty, config).rows.shape == (0, config.row_width)
+
+
+def test_what_an_engine_could_stumble_over_is_refused(config: ModelConfig) -> None:
+    width, vocabulary = config.row_width, config.vocab_size
+    wrong = [
+        (
+            {"token_ids": np.array([1, 2, vocabulary], np.int32)},
+            f"ids from 1 to {vocabulary}; 0 to {vocabulary - 1} are",
+        ),
+        ({"token_ids": np.array([1, 2, -1], np.int32)}, "token ids from -1 to 2"),
+        ({"positions": np.zeros((3, 2), np.int32)}, r"positions \[3, 2\]"),
+        ({"positions": np.full((3, 3), -4, np.int32)}, "the position -4"),
+        ({"features": np.ones((1, 1, width - 1), np.float32)}, rf"features \[1, 1, {width - 1}\]; .* {width}\] is"),
+        ({"features": np.ones((1, 2, width), np.float32)}, "1 visual tokens and 2 rows"),
+        ({"features": np.zeros((0, 1, width), np.float32)}, "1 visual tokens and 0 rows"),
+        (
+            {"features": np.full((1, 1, width), np.nan, np.float32)},
+            "internal: chunk 2 has features that are not finite",
+        ),
+    ]
+    for changes, message in wrong:
+        with pytest.raises(RequestError, match=message):
+            prompt_piece(chunk(config, **changes), config)
+
+
+@given(st.permutations(range(8)), st.integers(1, 8))
+def test_order_is_restored_within_the_window(order: list[int], window: int) -> None:
+    ordered: InOrder[int] = InOrder(window)
+    out: list[int] = []
+    for index in order:
+        if index > len(out) + window:
+            with pytest.raises(RequestError, match=f"chunk {index} came while chunk {len(out)} is missing"):
+                ordered.put(index, index)
+            return
+        out += ordered.put(index, index)
+        with pytest.raises(RequestError, match=f"chunk {index} came twice"):
+            ordered.put(index, index)
+    assert out == list(range(8))
+
+
+def test_chunks_that_do_not_agree_with_the_plan_are_refused(config: ModelConfig) -> None:
+    piece = prompt_piece(chunk(config), config)
+    intake = Intake(Plan(6, 1, 6, []))
+    intake.add(piece, 2)
+    with pytest.raises(RequestError, match="the prompt has 3 tokens with chunk 2; planned are 5"):
+        Intake(Plan(5, 1, 6, [])).add(replace(piece, last=True), 2)
+    with pytest.raises(RequestError, match="the prompt has 3 tokens with chunk 2; planned are 2"):
+        Intake(Plan(2, 1, 6, [])).add(piece, 2)
+    intake.add(replace(piece, last=True), 3)
+    with pytest.raises(RequestError, match="chunk 4 came after the last one"):
+        intake.add(piece, 4)
+
+
+def test_a_credit_is_due_when_a_whole_chunk_is_consumed(config: ModelConfig) -> None:
+    piece = prompt_piece(chunk(config), config)
+    intake = Intake(Plan(9, 1, 6, []))
+    intake.add(piece, 2)
+    intake.add(piece, 3)
+    due = []
+    for prefilled in (2, 3, 5, 6):
+        intake.prefilled_tokens = prefilled
+        due.append(intake.credits_due())
+    assert due == [0, 1, 0, 1]
