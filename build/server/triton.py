@@ -22,6 +22,8 @@ REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "triton.txt"
 # 55 MB of wheel and what it unpacks to, twice while pip moves it.
 _WHEEL_BYTES = 600 * 10**6
 
+_STUB_START_SECONDS = 300
+
 
 @dataclass(frozen=True)
 class Installation:
@@ -120,6 +122,8 @@ def command(installation: Installation, repository: Path, endpoints: Endpoints) 
         str(installation.executable),
         f"--model-repository={repository}",
         f"--backend-directory={installation.backends}",
+        # A stage's process starts later than the 30 s of the default on a machine that is busy.
+        f"--backend-config=python,stub-timeout-seconds={_STUB_START_SECONDS}",
         # Explicit control is what lets the supervisor load one stage again.
         "--model-control-mode=explicit",
         *models,
