@@ -75,8 +75,3 @@ def test_chunks_that_do_not_fit_are_refused(small_tower: Any, changes: dict[str,
 def test_a_tower_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=re.escape(f"{tmp_path / 'vision.onnx'}: there is no exported")):
         VisionEncoder(tmp_path / "vision.onnx")
-
-
-def test_negative_threads_are_refused(small_tower: Any) -> None:
-    with pytest.raises(ValueError, match=r"threads is -1; 0 \(one per core\) or more"):
-        VisionEncoder(small_tower.onnx, threads=-1)

@@ -16,15 +16,16 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         parameters = json.loads(args["model_config"])["parameters"]
         folder = Path(args["model_repository"]) / args["model_version"]
-        self._encoder = VisionEncoder(
-            folder / parameters["onnx"]["string_value"], threads=int(parameters["threads"]["string_value"])
-        )
+        threads = parameters["threads"]["string_value"]
+        if not threads.isdecimal():
+            raise ValueError(f"the parameter threads is {threads!r}; a whole number is accepted, 0 for one per core")
+        self._encoder = VisionEncoder(folder / parameters["onnx"]["string_value"], threads=int(threads))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:
-        """One request's response: what is wrong with a request is told to its sender alone."""
+        """One request's response: whatever goes wrong with it is told to its sender, not to others of the batch."""
         started = time.perf_counter()
         try:
             tensors = (pb_utils.get_input_tensor_by_name(request, field.name).as_numpy() for field in fields(Chunk))

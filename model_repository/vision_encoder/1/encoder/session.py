@@ -17,8 +17,6 @@ class VisionEncoder:
     """Loads a tower that `build/export_vision.py` wrote; `threads` 0 takes one per core that this process may use."""
 
     def __init__(self, onnx: Path, *, threads: int = 0) -> None:
-        if threads < 0:
-            raise ValueError(f"threads is {threads}; 0 (one per core) or more is accepted")
         if not onnx.is_file():
             raise FileNotFoundError(f"{onnx}: there is no exported vision tower; build/repository.py puts one there")
         options = onnxruntime.SessionOptions()
