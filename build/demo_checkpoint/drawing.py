@@ -70,7 +70,10 @@ def _shape_sprite(thing: Thing, size: int) -> tuple[np.ndarray, np.ndarray]:
         radii = (centre, centre * 0.42)
         turns = [math.pi * corner / 5 for corner in range(10)]
         pen.polygon(
-            [(centre + radii[i % 2] * math.sin(turn), centre - radii[i % 2] * math.cos(turn)) for i, turn in enumerate(turns)],
+            [
+                (centre + radii[i % 2] * math.sin(turn), centre - radii[i % 2] * math.cos(turn))
+                for i, turn in enumerate(turns)
+            ],
             fill=fill,
         )
     return _split(canvas.resize((size, size), Image.Resampling.BOX))

@@ -35,17 +35,20 @@ class Views:
 def truth_of_patch(script: Script, first: float, second: float) -> tuple[np.ndarray, int]:
     """The `cells` (int16 `[6]`) and the scene of the temporal patch of the frames at two times, in seconds.
 
-    A thing counts where it is shown in both frames; one that moves is in the cell of its mean position.
+    A thing counts where it is shown in both frames; one that moves is in the cell of its mean position. A patch with a cut
+    inside shows nothing.
     """
     cells = np.full(ROWS * COLUMNS, NOTHING, np.int16)
+    scene = script.scene_index(first)
+    if scene != script.scene_index(second):
+        return cells, BETWEEN_SCENES
     later = {sighting.thing: sighting for sighting in script.shown(second)}
     for sighting in script.shown(first):
         if sighting.thing in later:
             other = later[sighting.thing]
             row, column = int((sighting.y + other.y) / 2 // CELL), int((sighting.x + other.x) / 2 // CELL)
             cells[row * COLUMNS + column] = THING_INDEX[sighting.thing]
-    scene = script.scene_index(first)
-    return cells, scene if scene == script.scene_index(second) else BETWEEN_SCENES
+    return cells, scene
 
 
 def make_views(seed: int) -> Views:

@@ -120,17 +120,21 @@ class Script:
         )
 
 
-def make_script(rng: np.random.Generator, *, duration: float, scene_seconds: tuple[float, float] = (2.0, 5.0)) -> Script:
+def make_script(
+    rng: np.random.Generator, *, duration: float, scene_seconds: tuple[float, float] = (2.0, 5.0)
+) -> Script:
     """Draws a video of `duration` seconds whose scenes last about `scene_seconds` each (the last one takes what is left)."""
     scenes: list[Scene] = []
     # A small cast for each video, so that things come back and "how often" and "after" have something to ask about.
-    cast = [_draw_thing(rng) for _ in range(int(rng.integers(3, 6)))]
+    cast = [_draw_thing(rng) for _ in range(int(rng.integers(4, 7)))]
     start = 0.0
     while start < duration - 1e-6:
         end = start + float(rng.uniform(*scene_seconds))
         if end > duration - scene_seconds[0]:
             end = duration
-        scenes.append(_make_scene(rng, start, end, cast))
+        # What a scene shows is not in the next one, so that every appearance has a clear start and end.
+        before = {appearance.thing for appearance in scenes[-1].appearances} if scenes else set()
+        scenes.append(_make_scene(rng, start, end, [thing for thing in cast if thing not in before]))
         start = end
     return Script(
         tuple(scenes),
@@ -153,8 +157,10 @@ def _make_scene(rng: np.random.Generator, start: float, end: float, cast: list[T
     for index in rng.permutation(len(cast)):
         thing = cast[index]
         # At most one number and one word at a time: "which number is shown?" has one answer.
-        if len(things) < wanted and thing not in things and (
-            thing.kind == "shape" or thing.kind not in {other.kind for other in things}
+        if (
+            len(things) < wanted
+            and thing not in things
+            and (thing.kind == "shape" or thing.kind not in {other.kind for other in things})
         ):
             things.append(thing)
     fade = 0.4 if rng.random() < 0.25 else 0.0
@@ -162,7 +168,9 @@ def _make_scene(rng: np.random.Generator, start: float, end: float, cast: list[T
     if moving:
         # Things that move keep to rows of their own, so that they never meet.
         rows = list(rng.permutation(ROWS))
-        spots = [((rows[i], int(rng.integers(COLUMNS))), (rows[i], int(rng.integers(COLUMNS)))) for i in range(len(things))]
+        spots = [
+            ((rows[i], int(rng.integers(COLUMNS))), (rows[i], int(rng.integers(COLUMNS)))) for i in range(len(things))
+        ]
     else:
         cells = rng.permutation(ROWS * COLUMNS)[: len(things)]
         spots = [((int(c) // COLUMNS, int(c) % COLUMNS),) * 2 for c in cells]
@@ -174,20 +182,22 @@ def _make_scene(rng: np.random.Generator, start: float, end: float, cast: list[T
             begin, finish = (cut, end) if rng.random() < 0.5 else (start, cut)
         jitter = rng.uniform(-3, 3, size=2)
         appearances.append(
-            Appearance(thing, begin, finish, _pixel(first, jitter), _pixel(last, jitter), size=int(rng.integers(20, 27)))
+            Appearance(
+                thing, begin, finish, _pixel(first, jitter), _pixel(last, jitter), size=int(rng.integers(20, 27))
+            )
         )
     if rng.random() < 0.12 and len(things) < 2 and not moving:
-        appearances.append(_make_blink(rng, start, end, {spot[0] for spot in spots}, things))
+        appearances.append(_make_blink(rng, start, end, {spot[0] for spot in spots}, cast))
     return Scene(start, end, int(rng.integers(2**31)), fade, tuple(appearances))
 
 
 def _make_blink(
-    rng: np.random.Generator, start: float, end: float, taken: set[tuple[int, int]], things: list[Thing]
+    rng: np.random.Generator, start: float, end: float, taken: set[tuple[int, int]], cast: list[Thing]
 ) -> Appearance:
     """A shape that flashes for a fifth of a second: too short for the sampler to rely on, and never asked about."""
     free = [(row, column) for row in range(ROWS) for column in range(COLUMNS) if (row, column) not in taken]
     spot = _pixel(free[int(rng.integers(len(free)))], np.zeros(2))
-    shapes = [thing for thing in THINGS if thing.kind == "shape" and thing not in things]
+    shapes = [thing for thing in THINGS if thing.kind == "shape" and thing not in cast]
     begin = float(rng.uniform(start + 0.3, end - 0.6))
     return Appearance(shapes[int(rng.integers(len(shapes)))], begin, begin + 0.2, spot, spot, size=22, blink=True)
 

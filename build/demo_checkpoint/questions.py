@@ -1,0 +1,275 @@
+"""Questions about a video and the rule that judges an answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from demo_checkpoint import wording
+from demo_checkpoint.wording import QUESTIONS, Language
+from demo_checkpoint.world import COLUMNS, THINGS, Thing
+
+BETWEEN_SCENES = -1
+
+
+@dataclass(frozen=True)
+class Turn:
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation about one video; `kind` and the answer of the last turn are what is judged."""
+
+    kind: str
+    language: Language
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class Track:
+    """What is shown in each temporal patch of a video: its timestamp as written in the prompt, its things and their cells in
+    reading order, and its scene."""
+
+    timestamps: tuple[str, ...]
+    things: tuple[tuple[tuple[Thing, int], ...], ...]
+    scenes: tuple[int, ...]
+
+    @cached_property
+    def seen(self) -> dict[Thing, list[int]]:
+        """The temporal patches that show each thing."""
+        patches: dict[Thing, list[int]] = {}
+        for patch, shown in enumerate(self.things):
+            for thing, _ in shown:
+                patches.setdefault(thing, []).append(patch)
+        return patches
+
+    @cached_property
+    def runs(self) -> dict[Thing, list[tuple[int, int]]]:
+        """First and last temporal patch of each appearance of each thing."""
+        runs: dict[Thing, list[tuple[int, int]]] = {}
+        for thing, patches in self.seen.items():
+            mine = runs[thing] = [(patches[0], patches[0])]
+            for patch in patches[1:]:
+                if mine[-1][1] == patch - 1:
+                    mine[-1] = (mine[-1][0], patch)
+                else:
+                    mine.append((patch, patch))
+        return runs
+
+    @cached_property
+    def starts(self) -> list[tuple[int, Thing]]:
+        """Every appearance's first temporal patch, in order."""
+        return sorted((first, thing) for thing, runs in self.runs.items() for first, _ in runs)
+
+    @cached_property
+    def fixed_cells(self) -> dict[Thing, int]:
+        """The cell of each thing that is only ever shown in one."""
+        cells: dict[Thing, set[int]] = {}
+        for shown in self.things:
+            for thing, cell in shown:
+                cells.setdefault(thing, set()).add(cell)
+        return {thing: next(iter(mine)) for thing, mine in cells.items() if len(mine) == 1}
+
+
+def track_of(timestamps: Sequence[str], cells: np.ndarray, scenes: Sequence[int]) -> Track:
+    """From the cells `[patches, 6]` (indices in THINGS, or negative) and scenes `[patches]` of a pool's video."""
+    shown = tuple(tuple((THINGS[index], cell) for cell, index in enumerate(row) if index >= 0) for row in cells)
+    return Track(tuple(timestamps), shown, tuple(int(scene) for scene in scenes))
+
+
+def _pick(rng: np.random.Generator, items: Sequence):
+    return items[int(rng.integers(len(items)))] if items else None
+
+
+class Asker:
+    """Draws questions of each kind about one video in one language; a method returns None where the video offers nothing to ask."""
+
+    def __init__(self, track: Track, language: Language, rng: np.random.Generator) -> None:
+        self.track, self.language, self.rng = track, language, rng
+        self.once = [thing for thing in track.seen if len(track.runs[thing]) == 1]
+
+    def ask(self, kind: str) -> Question | None:
+        """A random question of a kind, one of `KINDS`; None if the video offers none."""
+        turns = KINDS[kind](self)
+        return Question(kind, self.language, tuple(turns)) if turns else None
+
+    def _text(self, kind: str, **names: Thing | str) -> str:
+        phrasing = _pick(self.rng, QUESTIONS[kind][self.language])
+        return phrasing.format(
+            **{key: wording.name(v, self.language) if isinstance(v, Thing) else v for key, v in names.items()}
+        )
+
+    def _absent(self) -> Thing:
+        while (
+            (thing := THINGS[int(self.rng.integers(len(THINGS)))]) in self.track.seen
+            or self.rng.random() < 0.6
+            and (thing.kind == "number")
+        ):
+            pass
+        return thing
+
+    def _when_answer(self, thing: Thing, *, in_minutes: bool = False) -> str:
+        first, last = self.track.runs[thing][0]
+        write = wording.interval_in_minutes if in_minutes else wording.interval
+        return write(self.track.timestamps[first], self.track.timestamps[last], self.language)
+
+    def when(self) -> list[Turn] | None:
+        thing = _pick(self.rng, self.once)
+        return thing and [Turn(self._text("when", x=thing), self._when_answer(thing))]
+
+    def when_in_minutes(self) -> list[Turn] | None:
+        thing = _pick(self.rng, self.once)
+        return thing and [Turn(self._text("when in minutes", x=thing), self._when_answer(thing, in_minutes=True))]
+
+    def not_shown(self) -> list[Turn] | None:
+        kind = _pick(self.rng, ("when", "when", "when in minutes", "how many", "where"))
+        return [Turn(self._text(kind, x=self._absent()), wording.NOT_SHOWN[self.language])]
+
+    def what_at(self) -> list[Turn] | None:
+        patches = [patch for patch, scene in enumerate(self.track.scenes) if scene != BETWEEN_SCENES]
+        busy = [patch for patch in patches if self.track.things[patch]]
+        patch = _pick(self.rng, busy if self.rng.random() < 0.9 else patches)
+        if patch is None:
+            return None
+        things = [thing for thing, _ in self.track.things[patch]]
+        return [Turn(self._text("what at", t=self.track.timestamps[patch]), wording.listing(things, self.language))]
+
+    def where(self) -> list[Turn] | None:
+        thing = _pick(self.rng, [thing for thing in self.once if thing in self.track.fixed_cells])
+        return thing and [
+            Turn(self._text("where", x=thing), wording.place(self.track.fixed_cells[thing], self.language))
+        ]
+
+    def _which(self, kind: str) -> list[Turn] | None:
+        shown = [thing for thing in self.track.seen if thing.kind == kind]
+        if len(shown) != 1:
+            return None
+        return [Turn(self._text(f"which {kind}"), wording.listing(shown, self.language))]
+
+    def which_number(self) -> list[Turn] | None:
+        return self._which("number")
+
+    def which_word(self) -> list[Turn] | None:
+        return self._which("word")
+
+    def how_many(self) -> list[Turn] | None:
+        often = [thing for thing in self.track.seen if thing not in self.once]
+        thing = _pick(self.rng, often if often and self.rng.random() < 0.7 else list(self.track.seen))
+        return thing and [
+            Turn(self._text("how many", x=thing), wording.times(len(self.track.runs[thing]), self.language))
+        ]
+
+    def _neighbour(self, thing: Thing, step: int) -> Thing | None:
+        starts = self.track.starts
+        index = next(i for i, (_, other) in enumerate(starts) if other == thing) + step
+        if not 0 <= index < len(starts):
+            return None
+        patch, other = starts[index]
+        # Two things that appear together have no order.
+        return (
+            other if [first for first, _ in starts].count(patch) == 1 and patch != self.track.seen[thing][0] else None
+        )
+
+    def _next_to(self, kind: str, step: int) -> list[Turn] | None:
+        pairs = [(thing, other) for thing in self.once if (other := self._neighbour(thing, step))]
+        pair = _pick(self.rng, pairs)
+        return pair and [Turn(self._text(kind, x=pair[0]), wording.listing(pair[1:], self.language))]
+
+    def after(self) -> list[Turn] | None:
+        return self._next_to("after", 1)
+
+    def before(self) -> list[Turn] | None:
+        return self._next_to("before", -1)
+
+    def left(self) -> list[Turn] | None:
+        pairs = [
+            (thing, other)
+            for shown in self.track.things
+            for thing, cell in shown
+            for other, other_cell in shown
+            if cell % COLUMNS < other_cell % COLUMNS
+            and thing in self.track.fixed_cells
+            and other in self.track.fixed_cells
+        ]
+        pair = _pick(self.rng, pairs)
+        if pair is None:
+            return None
+        first, second = pair if self.rng.random() < 0.5 else pair[::-1]
+        return [Turn(self._text("left", x=first, y=second), wording.listing(pair[:1], self.language))]
+
+    def summary(self) -> list[Turn] | None:
+        lines = []
+        for scene in dict.fromkeys(self.track.scenes):
+            if scene == BETWEEN_SCENES:
+                continue
+            patches = [patch for patch, other in enumerate(self.track.scenes) if other == scene]
+            things = list(dict.fromkeys(thing for patch in patches for thing, _ in self.track.things[patch]))
+            first, last = self.track.timestamps[patches[0]], self.track.timestamps[patches[-1]]
+            lines.append(wording.chapter(first, last, things, self.language))
+        return [Turn(self._text("summary"), "\n".join(lines))] if lines else None
+
+    def follow_up(self) -> list[Turn] | None:
+        """A question whose answer, or which itself, names one thing that appears once, and then one about "it"."""
+        opening = _pick(self.rng, (self.when, self.after, self.before, self.left, self.which_number, self.which_word))()
+        if opening is None:
+            return None
+        text = opening[0].question if opening[0].answer.startswith(("From", "从")) else opening[0].answer
+        it = next((thing for thing in self.once if wording.name(thing, self.language).lower() in text.lower()), None)
+        if it is None:
+            return None
+        cell = self.track.fixed_cells.get(it)
+        if cell is not None and (self.rng.random() < 0.5 or text == opening[0].question):
+            return [*opening, Turn(self._text("it where"), wording.place(cell, self.language))]
+        if text == opening[0].question:
+            return None
+        return [*opening, Turn(self._text("it when"), self._when_answer(it))]
+
+
+KINDS: dict[str, Callable[[Asker], list[Turn] | None]] = {
+    "when": Asker.when,
+    "when in minutes": Asker.when_in_minutes,
+    "what at": Asker.what_at,
+    "not shown": Asker.not_shown,
+    "where": Asker.where,
+    "which number": Asker.which_number,
+    "which word": Asker.which_word,
+    "how many": Asker.how_many,
+    "after": Asker.after,
+    "before": Asker.before,
+    "left": Asker.left,
+    "summary": Asker.summary,
+    "follow-up": Asker.follow_up,
+}
+
+
+_TIME = re.compile(r"\d+:\d\d|\d+\.\d+")
+
+
+def is_right(question: Question, answer: str, *, tolerance: float) -> bool:
+    """Judges an answer to the last turn: the same words as the truth, the things of a list in any order, and every time within
+    `tolerance` seconds (a mm:ss within that and the second that it drops)."""
+    truth = question.turns[-1].answer
+    answer = answer.strip()
+    if question.kind == "what at":
+        return _members(answer, question.language) == _members(truth, question.language)
+    if _TIME.sub("t", answer) != _TIME.sub("t", truth):
+        return False
+    pairs = zip(_TIME.findall(answer), _TIME.findall(truth), strict=True)
+    return all(abs(_seconds(a) - _seconds(b)) <= tolerance + (":" in a) + 1e-6 for a, b in pairs)
+
+
+def _members(answer: str, language: Language) -> set[str]:
+    return set(re.split(" and |和", answer.lower().rstrip(".。")))
+
+
+def _seconds(text: str) -> float:
+    if ":" not in text:
+        return float(text)
+    minutes, seconds = text.split(":")
+    return 60.0 * int(minutes) + int(seconds)

@@ -1,0 +1,181 @@
+"""The whole training, resumable: pool of videos, the tower learns to see, the decoder learns to tell."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from demo_checkpoint.model import LanguageModel, ModelShape, VisionTower, patchify
+from demo_checkpoint.optimizers import Optimizers
+from demo_checkpoint.pool import Views, load_pool
+from demo_checkpoint.prompts import Batch, encode, tokenizer
+from demo_checkpoint.seeing import Attributes, Readouts, batches, seeing_loss
+from demo_checkpoint.telling import Bank, exact_answers, lengths_at, make_bank, make_batch, predict
+from demo_checkpoint.wording import CHINESE
+from demo_checkpoint.world import COLOURS, SHAPES, WORDS
+
+HELD_OUT_VIDEOS = 200
+SECONDS_BETWEEN_SAVES = 240
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is trained, and where: the same plan, seed and device type give the same checkpoint, but for interruptions."""
+
+    folder: Path
+    device: torch.device
+    seed: int = 1
+    pool_videos: int = 2200
+    workers: int = 2
+    seeing_steps: int = 1600
+    seeing_batch: int = 128
+    telling_steps: int = 2000
+    telling_videos: int = 16
+    questions: int = 8
+
+
+def model_shape() -> ModelShape:
+    return ModelShape(vocabulary=-(-tokenizer().get_vocab_size() // 64) * 64)
+
+
+def train(plan: Plan) -> tuple[VisionTower, LanguageModel]:
+    """Trains, or goes on from the state in `plan.folder`."""
+    torch.manual_seed(plan.seed)
+    views = load_pool(plan.folder / "pool", videos=plan.pool_videos, seed=plan.seed, workers=plan.workers)
+    tower, readouts = _learn_to_see(plan, views)
+    bank = _bank(plan, tower, views)
+    return tower, _learn_to_tell(plan, readouts, bank)
+
+
+def _learn_to_see(plan: Plan, views: Views) -> tuple[VisionTower, Readouts]:
+    shape = model_shape()
+    tower, readouts = VisionTower(shape).to(plan.device), Readouts(shape.hidden).to(plan.device)
+    finished = plan.folder / "seeing.pt"
+    if finished.exists():
+        states = torch.load(finished, map_location=plan.device)
+        tower.load_state_dict(states[0])
+        readouts.load_state_dict(states[1])
+        return tower.eval(), readouts
+    optimizers = Optimizers(tower, readouts, muon_rate=2e-3, adam_rate=2e-3, steps=plan.seeing_steps)
+    attributes = Attributes.of_the_world()
+    log = _Log("see", plan.seeing_steps)
+    for step, (frames, cells) in enumerate(batches(views, plan.seeing_batch, np.random.default_rng(plan.seed))):
+        if step == plan.seeing_steps:
+            break
+        frames, cells = frames.to(plan.device), cells.to(plan.device)
+        with torch.autocast(plan.device.type, torch.bfloat16):
+            loss, right = seeing_loss(tower, readouts, attributes, frames, patchify(frames), cells)
+        loss.backward()
+        optimizers.step(step)
+        log.add(step, loss.item(), right)
+    _save(finished, (tower.state_dict(), readouts.state_dict()))
+    return tower.eval(), readouts
+
+
+def _bank(plan: Plan, tower: VisionTower, views: Views) -> Bank:
+    path = plan.folder / "bank.pt"
+    if not path.exists():
+        _save(path, make_bank(tower, views, plan.device).rows)
+    return Bank(torch.load(path), views.cells, views.scenes)
+
+
+def _learn_to_tell(plan: Plan, readouts: Readouts, bank: Bank) -> LanguageModel:
+    shape = model_shape()
+    model = LanguageModel(shape).to(plan.device)
+    name_what_is_seen(model, readouts)
+    optimizers = Optimizers(model, muon_rate=4e-3, adam_rate=3e-3, steps=plan.telling_steps)
+    learned, held_out = bank.part(slice(HELD_OUT_VIDEOS, None)), bank.part(slice(HELD_OUT_VIDEOS))
+    path, first = plan.folder / "telling.pt", 0
+    if path.exists():
+        state = torch.load(path, map_location=plan.device)
+        model.load_state_dict(state["model"])
+        optimizers.load_state_dict(state["optimizers"])
+        first = state["steps"]
+        print(f"tell: resumes after {first} steps", flush=True)
+    log = _Log("tell", plan.telling_steps)
+    saved = time.monotonic()
+    for step in range(first, plan.telling_steps):
+        # A generator of its own for every step: an interrupted training goes on with what it would have seen.
+        rng = np.random.default_rng([plan.seed, step])
+        low, high = lengths_at(step / plan.telling_steps)
+        length = int(rng.integers(low, high + 1))
+        batch, rows, asked = make_batch(
+            learned, videos=plan.telling_videos, length=length, questions=plan.questions, rng=rng
+        )
+        batch, rows = batch.to(plan.device), rows.to(plan.device)
+        with torch.autocast(plan.device.type, torch.bfloat16):
+            logits, wanted = predict(model, batch, rows)
+        loss = F.cross_entropy(logits, wanted)
+        loss.backward()
+        optimizers.step(step)
+        log.add(step, loss.item(), {f"whole answers, {low} to {high}": _whole_answers(batch, logits, wanted)})
+        last = step + 1 == plan.telling_steps
+        if last or time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+            report(model, held_out, plan.device)
+            state = {"model": model.state_dict(), "optimizers": optimizers.state_dict(), "steps": step + 1}
+            _save(path, state)
+            saved = time.monotonic()
+    return model
+
+
+def name_what_is_seen(model: LanguageModel, readouts: Readouts) -> None:
+    """Starts the words for what the tower tells apart, in both languages, in the directions in which it tells it."""
+    embeddings = model.embed_tokens.weight
+    scale = 0.7 * embeddings.norm(dim=-1).mean()
+    with torch.no_grad():
+        for attribute, classes in (("colour", COLOURS), ("shape", SHAPES), ("word", WORDS)):
+            directions = F.normalize(readouts.heads[attribute].weight, dim=-1)
+            for direction, word in zip(directions, classes, strict=True):
+                for token in {encode(f" {word}"), encode(CHINESE.get(word, f" {word}"))}:
+                    embeddings[list(token)] += direction * scale
+
+
+def _whole_answers(batch: Batch, logits: torch.Tensor, wanted: torch.Tensor) -> float:
+    owners = batch.owners[batch.asked]
+    wrong = torch.unique(owners[logits.argmax(-1) != wanted]).numel()
+    return 1.0 - wrong / torch.unique(owners).numel()
+
+
+def report(model: LanguageModel, bank: Bank, device: torch.device, *, videos: int = 48, length: int = 8) -> None:
+    """Prints the share of whole answers that are right on videos that were never trained on, by kind of question."""
+    model.eval()
+    right: dict[str, list[bool]] = defaultdict(list)
+    rng = np.random.default_rng(1)
+    for _ in range(2):
+        batch, rows, asked = make_batch(bank, videos=videos // 2, length=length, questions=12, rng=rng)
+        with torch.autocast(device.type, torch.bfloat16):
+            for question, whole in exact_answers(model, batch.to(device), rows.to(device), asked):
+                right[question.kind].append(whole)
+    model.train()
+    shares = {kind: f"{np.mean(answers):.0%} of {len(answers)}" for kind, answers in sorted(right.items())}
+    print(f"held out, {length} patches: {json.dumps(shares)}", flush=True)
+
+
+def _save(path: Path, state: object) -> None:
+    temporary = path.with_suffix(".partial")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+class _Log:
+    """Prints running means now and then."""
+
+    def __init__(self, stage: str, steps: int, every: int = 20) -> None:
+        self.stage, self.steps, self.every = stage, steps, every
+        self.values: dict[str, list[float]] = defaultdict(list)
+        self.started = time.monotonic()
+
+    def add(self, step: int, loss: float, shares: dict[str, float]) -> None:
+        for name, value in {"loss": loss, **shares}.items():
+            self.values[name].append(value)
+        if (step + 1) % self.every == 0:
+            means = ", ".join(f"{name} {np.mean(values):.3f}" for name, values in self.values.items())
+            print(f"{self.stage} {step + 1}/{self.steps}, {time.monotonic() - self.started:.0f} s: {means}", flush=True)
+            self.values.clear()
