@@ -1,0 +1,46 @@
+"""A small vision tower, exported as stage 2 serves it, and chunks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoint_factory import make_checkpoint
+from export_vision import INPUTS, export_vision
+from vision_tower import VisionConfig
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    make_checkpoint(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "vision.onnx"
+    export_vision(checkpoint, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_chunk(checkpoint: Path) -> Callable[[int, int], dict[str, np.ndarray[Any, Any]]]:
+    config = VisionConfig.read(checkpoint)
+
+    def make(frames: int, patches: int) -> dict[str, np.ndarray[Any, Any]]:
+        random = np.random.default_rng(frames * 1000 + patches)
+        angles = random.random((patches, config.head_dim), dtype=np.float32)
+        values = (
+            random.integers(0, 256, (frames, patches, 1536), dtype=np.uint8),
+            random.integers(0, config.position_embeddings, (patches, 4), dtype=np.int32),
+            random.random((patches, 4), dtype=np.float32),
+            np.cos(angles),
+            np.sin(angles),
+        )
+        return dict(zip(INPUTS, values, strict=True))
+
+    return make
