@@ -24,10 +24,12 @@ def sampled_video(content: bytes, options: dict[str, Any], processor: Any) -> re
     """
     with av.open(io.BytesIO(content)) as container:
         stream = container.streams.video[0]
-        frames = sorted(container.decode(stream), key=lambda frame: frame.pts)
+        frames = list(container.decode(stream))
         time_base = stream.time_base
         start = round((container.start_time or 0) / av.time_base / time_base)
-    times = np.array([frame.pts for frame in frames], dtype=np.int64)
+        # AVI stores no presentation times: its frames are shown one after the other.
+        counted = container.format.name == "avi"
+    times = np.array([number if counted else frame.pts for number, frame in enumerate(frames)], dtype=np.int64)
     steps = np.diff(times)
     constant = len(steps) == 0 or steps.max() - steps.min() <= 1
     rate = float(1 / (np.mean(steps) * time_base)) if len(steps) else 1.0

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,52 +91,54 @@ class Outbox:
 def serve(inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: threading.Event) -> None:
     """Serves one request to its end, whatever that is; raises nothing."""
     try:
-        try:
-            _serve(inputs, stage, outbox, session, stopping)
-        except RequestError as error:
-            outbox.close(str(error))
-        except Exception as error:
-            log.exception("session %s failed", session)
-            outbox.close(f"internal: {type(error).__name__} in video_preprocess; the server's log has the details")
-        else:
-            outbox.close()
+        # The FIFO is closed last: stage 3 takes its end for the end of this process, and would say so before the reason.
+        with ExitStack() as ending:
+            try:
+                _serve(inputs, stage, outbox, session, stopping, ending)
+            except SessionOver:
+                outbox.close()
+            except RequestError as error:
+                outbox.close(str(error))
+            except Exception as error:
+                log.exception("session %s failed", session)
+                outbox.close(f"internal: {type(error).__name__} in video_preprocess; the server's log has the details")
+            else:
+                outbox.close()
     except Exception:
         # Triton took back the request: there is nobody left to tell.
         log.exception("session %s could not be closed", session)
 
 
-def _serve(inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: threading.Event) -> None:
+def _serve(
+    inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: threading.Event, ending: ExitStack
+) -> None:
     request = parse_request(inputs, stage.limits)
     credits = Credits(stage.credits_directory, session, stopping)
-    try:
-        nothing = empty_chunk(stage.settings)
-        opening = {
-            "stream": request.stream,
-            "progress": request.progress,
-            "sampling_parameters": request.sampling_parameters,
-        }
-        outbox.send(nothing, open=opening)
-        started = time.monotonic()
-        plan = make_plan(request, stage.settings, stage.writer, stage.library, credits.check)
-        planned = time.monotonic()
-        outbox.send(nothing, plan=plan.summary(stage.settings))
-        waited = 0.0
-        decoding = time.monotonic()
-        for chunk in data_chunks(plan, stage.settings, stage.library, stage.chunk_tokens, credits.check):
-            ready = time.monotonic()
-            credits.take()
-            waited += time.monotonic() - ready
-            if chunk.last:
-                decode = time.monotonic() - decoding - waited
-                seconds = {"plan": planned - started, "decode": decode, "waited": waited}
-                outbox.send(chunk, last=True, seconds=seconds)
-            else:
-                outbox.send(chunk)
-        credits.wait_until_over()
-    except SessionOver:
-        return
-    finally:
-        credits.close()
+    ending.callback(credits.close)
+    nothing = empty_chunk(stage.settings)
+    opening = {
+        "stream": request.stream,
+        "progress": request.progress,
+        "sampling_parameters": request.sampling_parameters,
+    }
+    outbox.send(nothing, open=opening)
+    started = time.monotonic()
+    plan = make_plan(request, stage.settings, stage.writer, stage.library, credits.check)
+    planned = time.monotonic()
+    outbox.send(nothing, plan=plan.summary(stage.settings))
+    waited = 0.0
+    decoding = time.monotonic()
+    for chunk in data_chunks(plan, stage.settings, stage.library, stage.chunk_tokens, credits.check):
+        ready = time.monotonic()
+        credits.take()
+        waited += time.monotonic() - ready
+        if chunk.last:
+            decode = time.monotonic() - decoding - waited
+            seconds = {"plan": planned - started, "decode": decode, "waited": waited}
+            outbox.send(chunk, last=True, seconds=seconds)
+        else:
+            outbox.send(chunk)
+    credits.wait_until_over()
 
 
 def new_session() -> str:
