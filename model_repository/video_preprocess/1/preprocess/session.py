@@ -91,7 +91,7 @@ class Outbox:
 def serve(inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: threading.Event) -> None:
     """Serves one request to its end, whatever that is; raises nothing."""
     try:
-        # The FIFO is closed last: stage 3 takes its end for the end of this process, and would say so before the reason.
+        # The FIFO is closed last: stage 3 takes its end for the end of this process, and would say so first.
         with ExitStack() as ending:
             try:
                 _serve(inputs, stage, outbox, session, stopping, ending)
