@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from engine.protocol import Request
-from engine.pytorch.prompt import Prompt
 from engine.pytorch.sampler import sample
 from engine.pytorch.sequence import Sequence
 from engine.pytorch.token_counts import TokenCounts
@@ -29,7 +28,6 @@ def sequence(
         Request(1, 1, parameters),
         max_tokens=1000,
         stop_token_ids=frozenset(stop),
-        prompt=Prompt((), CPU, torch.float32),
         counts=counts,
     )
     for token_id in output:

@@ -476,6 +476,27 @@ def test_abandoned_fifos_are_closed(tmp_path: Path) -> None:
     close_abandoned(tmp_path / "nowhere")
 
 
+def test_a_client_that_cannot_be_told_harms_nobody(stage_3: Callable[..., Stage3]) -> None:
+    class Broken(Recorded):
+        def send(self, response: Response, *, final: bool = False) -> None:
+            raise RuntimeError("the client is gone")
+
+        def fail(self, message: str) -> None:
+            raise RuntimeError("the client is gone")
+
+    stage = stage_3(scripted=True)
+    client, other = stage.stage_1(), stage.stage_1()
+    client.reply = Broken()
+    client.everything()
+    other.everything()
+    ids = tuple(stage.tokenizer.encode("hello").ids)
+    stage.speak(client, Admitted(), Tokens(ids))
+    stage.speak(other, Admitted(), Tokens(ids))
+    wait(lambda: other.reply.text == "hello")
+    wait(lambda: client.credits == "++++.")
+    assert client.name in stage.engine.cancelled
+
+
 def test_closing_ends_every_session_with_an_error(stage_3: Callable[..., Stage3]) -> None:
     stage = stage_3(scripted=True)
     client = stage.stage_1()

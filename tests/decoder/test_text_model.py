@@ -17,7 +17,7 @@ from engine.checkpoint import read_model_config
 from engine.pytorch.attention import paged_attention
 from engine.pytorch.batch import Batch, Span, Work, build_batch
 from engine.pytorch.kv_cache import KVCache
-from engine.pytorch.prompt import Prompt as EnginePrompt
+from engine.pytorch.prompt import to_stretch
 from engine.pytorch.rotary import RotaryEmbedding
 from engine.pytorch.sequence import Sequence
 from engine.pytorch.text_model import TextModel
@@ -35,11 +35,10 @@ def sequence_of(checkpoint: Path, prompt: Prompt, blocks: tuple[int, ...], cuts:
         prompt.request(SamplingParameters(max_tokens=4)),
         max_tokens=4,
         stop_token_ids=frozenset(),
-        prompt=EnginePrompt(config.visual_token_ids, CPU, torch.float32),
         counts=None,
     )
     for piece in prompt.pieces(*cuts):
-        sequence.prompt.append(piece)
+        sequence.prompt.append(to_stretch(piece, config.visual_token_ids, CPU, torch.float32))
     sequence.reserve(blocks, BLOCK_SIZE, CPU)
     return sequence
 

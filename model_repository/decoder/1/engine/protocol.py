@@ -32,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True)
 class PromptPiece:
-    """The next tokens of a prompt.
+    """The next tokens of a prompt. The engine keeps the arrays: nobody may write to them any more.
 
     token_ids: int32 [tokens]
     positions: int32 [3, tokens], M-RoPE: time, row, column

@@ -146,12 +146,18 @@ class Sessions:
         try:
             yield
         except RequestError as error:
-            session.fail(str(error))
+            self._fail(session, str(error))
         except Exception as error:
             logger.exception("session %s failed", session.name)
-            session.fail(f"internal: {type(error).__name__}: {error}")
+            self._fail(session, f"internal: {type(error).__name__}: {error}")
         if session.over:
             self._sessions.pop(session.name, None)
             self._ended[session.name] = None
             if len(self._ended) > REMEMBERED_SESSIONS:
                 self._ended.popitem(last=False)
+
+    def _fail(self, session: Session, message: str) -> None:
+        try:
+            session.fail(message)
+        except Exception:
+            logger.exception("the client of session %s could not be told: %s", session.name, message)

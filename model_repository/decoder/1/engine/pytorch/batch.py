@@ -72,11 +72,11 @@ def build_batch(work: SequenceOf[Work], device: torch.device) -> Batch:
     for item in work:
         sequence, end = item.sequence, begin + item.tokens
         if sequence.prefilling:
-            for piece in sequence.prompt.read(item.tokens):
-                visual.append(piece.visual + (begin + piece.offset))
-                rows.append(piece.rows)
-                token_ids.append(piece.token_ids)
-                positions.append(piece.positions)
+            for stretch in sequence.prompt.read(item.tokens):
+                visual.append(stretch.visual + (begin + stretch.offset))
+                rows.append(stretch.rows)
+                token_ids.append(stretch.token_ids)
+                positions.append(stretch.positions)
         else:
             token_ids.append(torch.tensor(sequence.output[-1:]))
             positions.append(torch.full((3, 1), sequence.next_position + len(sequence.output) - 1))

@@ -27,60 +27,61 @@ class Stretch:
     rows: torch.Tensor
 
 
-class Prompt:
-    """Pieces in order. Token ids and positions stay on the host, rows go to the device in the model's type at once."""
+def to_stretch(
+    piece: PromptPiece, visual_token_ids: tuple[int, ...], device: torch.device, dtype: torch.dtype
+) -> Stretch:
+    """Token ids and positions stay on the host, where batches are put together; rows go to the device at once."""
+    token_ids = torch.from_numpy(piece.token_ids).long()
+    return Stretch(
+        offset=0,
+        token_ids=token_ids,
+        positions=torch.from_numpy(piece.positions).long(),
+        visual=torch.isin(token_ids, torch.tensor(visual_token_ids)).nonzero().squeeze(1),
+        rows=torch.from_numpy(piece.rows).to(device, dtype),
+    )
 
-    def __init__(self, visual_token_ids: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> None:
-        self._visual_token_ids = torch.tensor(visual_token_ids)
-        self._device = device
-        self._dtype = dtype
-        self._pieces: deque[Stretch] = deque()
+
+class Prompt:
+    """Stretches in order."""
+
+    def __init__(self) -> None:
+        self._stretches: deque[Stretch] = deque()
         self.available = 0
 
-    def append(self, piece: PromptPiece) -> None:
-        """Adds a piece, copied: the caller may reuse its memory."""
-        token_ids = torch.tensor(piece.token_ids, dtype=torch.long)
-        if not len(token_ids):
-            return
-        self._pieces.append(
-            Stretch(
-                offset=0,
-                token_ids=token_ids,
-                positions=torch.tensor(piece.positions, dtype=torch.long),
-                visual=torch.isin(token_ids, self._visual_token_ids).nonzero().squeeze(1),
-                rows=torch.tensor(piece.rows, dtype=self._dtype, device=self._device),
-            )
-        )
-        self.available += len(token_ids)
+    def append(self, stretch: Stretch) -> None:
+        """Adds what follows."""
+        if len(stretch.token_ids):
+            self._stretches.append(stretch)
+            self.available += len(stretch.token_ids)
 
     def read(self, tokens: int) -> Iterator[Stretch]:
-        """The next `tokens` tokens, piece by piece."""
+        """The next `tokens` tokens, stretch by stretch."""
         offset = 0
-        for piece in self._pieces:
+        for stretch in self._stretches:
             if offset == tokens:
                 return
-            count = min(tokens - offset, len(piece.token_ids))
-            yield _cut(piece, 0, count, offset)
+            count = min(tokens - offset, len(stretch.token_ids))
+            yield _cut(stretch, 0, count, offset)
             offset += count
 
     def drop(self, tokens: int) -> None:
-        """Forgets the next `tokens` tokens and the memory of pieces that are used up."""
+        """Forgets the next `tokens` tokens, and the memory of stretches that are used up."""
         self.available -= tokens
         while tokens:
-            piece = self._pieces.popleft()
-            count = len(piece.token_ids)
+            stretch = self._stretches.popleft()
+            count = len(stretch.token_ids)
             if tokens < count:
-                self._pieces.appendleft(_cut(piece, tokens, count, 0))
+                self._stretches.appendleft(_cut(stretch, tokens, count, 0))
                 return
             tokens -= count
 
 
-def _cut(piece: Stretch, begin: int, end: int, offset: int) -> Stretch:
-    first, stop = torch.searchsorted(piece.visual, torch.tensor([begin, end])).tolist()
+def _cut(stretch: Stretch, begin: int, end: int, offset: int) -> Stretch:
+    first, stop = torch.searchsorted(stretch.visual, torch.tensor([begin, end])).tolist()
     return Stretch(
         offset=offset,
-        token_ids=piece.token_ids[begin:end],
-        positions=piece.positions[:, begin:end],
-        visual=piece.visual[first:stop] - begin,
-        rows=piece.rows[first:stop],
+        token_ids=stretch.token_ids[begin:end],
+        positions=stretch.positions[:, begin:end],
+        visual=stretch.visual[first:stop] - begin,
+        rows=stretch.rows[first:stop],
     )

@@ -14,7 +14,7 @@ from engine.protocol import Admitted, EngineState, Failed, Listener, Prefilled, 
 from engine.pytorch.batch import Work, build_batch
 from engine.pytorch.block_manager import BlockManager
 from engine.pytorch.kv_cache import KVCache, choose_cache_tokens
-from engine.pytorch.prompt import Prompt
+from engine.pytorch.prompt import to_stretch
 from engine.pytorch.sampler import sample
 from engine.pytorch.scheduler import Scheduler
 from engine.pytorch.sequence import Sequence
@@ -89,7 +89,6 @@ class PyTorchEngine:
             request,
             max_tokens=min(sampling.max_tokens, room),
             stop_token_ids=self._stop_token_ids(sampling),
-            prompt=Prompt(self._config.visual_token_ids, self._device, self._dtype),
             counts=TokenCounts(self._config.vocab_size, self._device) if _penalises(sampling) else None,
         )
         with self._lock:
@@ -108,13 +107,15 @@ class PyTorchEngine:
 
     def feed(self, session: str, piece: PromptPiece) -> None:
         """Adds a piece to the session's prompt."""
+        # Outside of the lock: the rows of a chunk are megabytes.
+        stretch = to_stretch(piece, self._config.visual_token_ids, self._device, self._dtype)
         with self._lock:
             sequence = self._sequences.get(session)
             if sequence is None:
                 return
-            sequence.prompt.append(piece)
+            sequence.prompt.append(stretch)
             if sequence.counts is not None:
-                sequence.counts.add_prompt(torch.tensor(piece.token_ids, dtype=torch.long, device=self._device))
+                sequence.counts.add_prompt(stretch.token_ids)
             self._changed.notify()
 
     def cancel(self, session: str) -> None:

@@ -27,7 +27,6 @@ class Sequence:
         *,
         max_tokens: int,
         stop_token_ids: frozenset[int],
-        prompt: Prompt,
         counts: TokenCounts | None,
     ) -> None:
         self.session = session
@@ -36,7 +35,7 @@ class Sequence:
         self.sampling = request.sampling
         self.max_tokens = max_tokens
         self.stop_token_ids = stop_token_ids
-        self.prompt = prompt
+        self.prompt = Prompt()
         self.counts = counts
         self.random = random.Random(request.sampling.seed)
         self.output: list[int] = []
@@ -45,6 +44,7 @@ class Sequence:
         self.blocks: tuple[int, ...] = ()
         self.slots = torch.empty(0, dtype=torch.long)
         self._contiguous = False
+        self._first_slot = 0
 
     @property
     def prefilling(self) -> bool:

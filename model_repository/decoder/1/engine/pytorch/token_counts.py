@@ -14,7 +14,7 @@ class TokenCounts:
 
     def add_prompt(self, token_ids: torch.Tensor) -> None:
         """Marks the prompt's tokens."""
-        self.prompt[token_ids] = True
+        self.prompt[token_ids.to(self.prompt.device)] = True
 
     def add_output(self, token_id: int) -> None:
         """Counts a generated token."""
