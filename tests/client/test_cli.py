@@ -28,7 +28,7 @@ def test_answer_on_stdout_and_timings_on_stderr(server: ScriptedServer, video: P
     done = run(server, video, HELLO)
     assert (done.returncode, done.stdout) == (0, "It rains at 2.5 s: 雨\n")
     assert "3 tokens in" in done.stderr
-    assert "prompt 120 tokens, 96 of video | preprocess.decode 0.25 s" in done.stderr
+    assert "prompt 120 tokens, 96 of video | preprocess: decode 0.25 s" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

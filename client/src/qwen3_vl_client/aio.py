@@ -1,6 +1,7 @@
 """The client for asyncio, with the methods of `client.Client`."""
 
 import asyncio
+import contextlib
 import logging
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -230,8 +231,9 @@ class _Running:
         return event
 
     async def _upload(self, outgoing: Outgoing) -> None:
-        await self.call.write(outgoing.message)
-        await self.call.done_writing()
+        with contextlib.suppress(asyncio.InvalidStateError):  # the call is over already; reading it says why
+            await self.call.write(outgoing.message)
+            await self.call.done_writing()
         self._outgoing = None
         self.exchange.uploaded()
 

@@ -37,7 +37,11 @@ class Display:
             read, total = event.prefilled_tokens, event.prompt_tokens
             count = f"{read:,} of {total:,} tokens" if total else ""
             self._progress.update(
-                self._task, description=_LABELS[event.phase], total=total or None, completed=read, count=count
+                self._task,
+                description=_LABELS.get(event.phase, event.phase),
+                total=total or None,
+                completed=read,
+                count=count,
             )
 
     def generating(self, pieces: int) -> None:
@@ -64,7 +68,7 @@ def say(text: str, style: str = "") -> None:
 
 
 def timings(answer: Answer) -> str:
-    """`12 tokens in 1.9 s (stop), first after 1.1 s | prompt 1,234 tokens, 1,100 of video | preprocess.decode 0.4 s`"""
+    """`12 tokens in 1.9 s (stop), first after 1.1 s | prompt 123 tokens, 96 of video | preprocess: decode 0.4 s`"""
     usage, measured = answer.usage, answer.timings
     first = "" if measured.first_text is None else f", first after {measured.first_text:.2f} s"
     cached = f", {usage.cached_tokens:,} cached" if usage.cached_tokens else ""
@@ -72,8 +76,11 @@ def timings(answer: Answer) -> str:
         f"{usage.completion_tokens:,} tokens in {measured.total:.2f} s ({answer.finish_reason}){first}",
         f"prompt {usage.prompt_tokens:,} tokens, {usage.video_tokens:,} of video{cached}",
     ]
-    # Total and first_token are the client's own above, as the user met them.
-    stages = [f"{name} {seconds:.2f} s" for name, seconds in (usage.seconds or {}).items() if "." in name]
-    if stages:
-        parts.append(", ".join(stages))
+    # The undotted `total` and `first_token` are left out: the client's own, above, are what the user met.
+    stages: dict[str, list[str]] = {}
+    for name, seconds in (usage.seconds or {}).items():
+        stage, dot, step = name.partition(".")
+        if dot:
+            stages.setdefault(stage, []).append(f"{step.replace('_', ' ')} {seconds:.2f} s")
+    parts += [f"{stage}: {', '.join(steps)}" for stage, steps in stages.items()]
     return " | ".join(parts)

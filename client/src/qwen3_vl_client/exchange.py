@@ -161,4 +161,4 @@ def _outputs(response: service_pb2.ModelInferResponse) -> dict[str, str]:
 
 
 def _progress(data: dict[str, Any]) -> Progress:
-    return Progress(data["phase"], data.get("prompt_tokens") or 0, data.get("prefilled_tokens") or 0)
+    return Progress(str(data.get("phase")), data.get("prompt_tokens") or 0, data.get("prefilled_tokens") or 0)

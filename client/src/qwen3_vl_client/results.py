@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Progress:
     until they are known.
     """
 
-    phase: Literal["upload", "sampling", "waiting", "prefill"]
+    phase: str
     prompt_tokens: int = 0
     prefilled_tokens: int = 0
     upload_bytes: int = 0
