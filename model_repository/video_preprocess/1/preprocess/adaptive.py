@@ -1,0 +1,156 @@
+"""The adaptive sampler: as many frames as uniform sampling takes, where things happen.
+
+Of the frames that may be looked at, up to half go to where the change signal stands out most; an eighth to the frames
+before the largest of these changes; the rest fills the gaps that are left, longest first, so that no gap exceeds a
+bound whatever the signal says. What fills a gap moves a little to a frame that is cheaper to decode.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from preprocess.change import Score
+from preprocess.entry_points import decode_distances, decoded_late
+from preprocess.mentions import Span
+
+EVENT_SHARE = 0.5
+BEFORE_SHARE = 0.125
+FOCUS_SHARE = 0.5
+"""Of all frames, those for times that the question names, before anything else is given out."""
+STANDS_OUT = 1.0
+"""A change below this score is nothing to look at."""
+SAME_EVENT_SECONDS = 0.06
+LEEWAY = 1 / 3
+"""How far a frame that fills a gap may move, as a share of the distance between such frames."""
+
+
+def sample_adaptively(
+    seconds: npt.NDArray[np.float64],
+    score: Score,
+    decode_ranks: npt.NDArray[np.int64],
+    key_frames: npt.NDArray[np.bool_],
+    count: int,
+    focus: Sequence[Span] = (),
+) -> npt.NDArray[np.int64]:
+    """Rising indices of `count` of the frames shown at `seconds`, or of all if there are no more.
+
+    `decode_ranks` says when each is decoded, so that cheap ones can be preferred. `focus`: spans that get frames
+    of their own. Neighbouring frames are never further apart than `longest_gap`, but for the distance between two
+    frames of the video.
+    """
+    if count >= len(seconds):
+        return np.arange(len(seconds))
+    if count == 1:
+        return np.array([len(seconds) // 2])
+    chosen = {0}
+    for frame in _focused(seconds, focus, int(count * FOCUS_SHARE)):
+        chosen.add(frame)
+    open_places = count - len(chosen)
+    changes = _changes(seconds, score, int(open_places * EVENT_SHARE))
+    chosen.update(changes)
+    before = int(open_places * BEFORE_SHARE)
+    chosen.update([frame for frame in _before(changes, decode_ranks) if frame not in chosen][:before])
+    _fill(chosen, seconds, decode_distances(key_frames, decode_ranks), count)
+    return np.array(sorted(chosen))
+
+
+def longest_gap(duration: float, count: int, *, focused: bool = False) -> float:
+    """The bound on the seconds between two of `count` frames over `duration`: what is left for filling, and its leeway."""
+    filling = (count - 1) * (1 - FOCUS_SHARE if focused else 1) * (1 - EVENT_SHARE - BEFORE_SHARE)
+    return duration / max(filling, 1) * (1 + 2 * LEEWAY)
+
+
+def _changes(seconds: npt.NDArray[np.float64], score: Score, count: int) -> list[int]:
+    """The frames that stand out most, most first, one for each event."""
+    standing = np.flatnonzero(score >= STANDS_OUT)
+    # Equal scores, as all cuts have, in an order that is even over the video however many are taken.
+    standing = standing[_van_der_corput_order(len(standing))]
+    taken: list[int] = []
+    blocked = np.zeros(len(score), np.bool_)
+    for frame in standing[np.argsort(-score[standing], kind="stable")]:
+        if len(taken) >= count:
+            break
+        if blocked[frame]:
+            continue
+        taken.append(int(frame))
+        near = np.searchsorted(seconds, seconds[frame] + np.array([-SAME_EVENT_SECONDS, SAME_EVENT_SECONDS]))
+        blocked[near[0] : near[1]] = True
+    return taken
+
+
+def _before(changes: Sequence[int], decode_ranks: npt.NDArray[np.int64]) -> list[int]:
+    """The last before each that is not decoded late: those after it may show what came, and it is decoded anyway."""
+    in_order = ~decoded_late(decode_ranks)
+    previous = np.maximum.accumulate(np.where(in_order, np.arange(len(decode_ranks)), 0))
+    return [int(previous[frame - 1]) for frame in changes if frame > 0]
+
+
+def _van_der_corput_order(count: int) -> npt.NDArray[np.int64]:
+    """0 to `count - 1` such that each beginning of the sequence is spread evenly: by the reversed bits."""
+    bits = max(count - 1, 1).bit_length()
+    numbers = np.arange(1 << bits)
+    reversed_bits = sum((numbers >> bit & 1) << (bits - 1 - bit) for bit in range(bits))
+    return np.asarray(reversed_bits)[np.asarray(reversed_bits) < count]
+
+
+def _focused(seconds: npt.NDArray[np.float64], focus: Sequence[Span], count: int) -> list[int]:
+    """Frames at even distances in the spans, at most `count` in all, each span's share by its length."""
+    if not focus:
+        return []
+    lengths = [max(span.end - span.start, 1e-3) for span in focus]
+    frames: list[int] = []
+    for span, length in zip(focus, lengths, strict=True):
+        share = max(int(count * length / sum(lengths)), 1)
+        inside = np.searchsorted(seconds, np.linspace(span.start, span.end, share))
+        frames += np.minimum(inside, len(seconds) - 1).tolist()
+    return sorted(set(frames))[:count]
+
+
+def _fill(chosen: set[int], seconds: npt.NDArray[np.float64], distances: npt.NDArray[np.int64], count: int) -> None:
+    """Adds frames to `chosen` until there are `count`, each where the pieces of a gap are longest."""
+    edges = [*sorted(chosen), len(seconds)]
+    times = np.append(seconds, 2 * seconds[-1] - seconds[-2])
+    # A gap's priority is the length of its pieces; one that has no more frames in it is taken out.
+    gaps = [(-(times[right] - times[left]), left, right, 1) for left, right in pairwise(edges) if right - left > 1]
+    heapq.heapify(gaps)
+    pieces: dict[int, tuple[int, int]] = {}
+    for _ in range(count - len(chosen)):
+        if not gaps:
+            break
+        _, left, right, parts = heapq.heappop(gaps)
+        pieces[left] = (right, parts + 1)
+        if parts + 1 < right - left:
+            heapq.heappush(gaps, (-(times[right] - times[left]) / (parts + 1), left, right, parts + 1))
+    for left, (right, parts) in pieces.items():
+        chosen.update(_spread(left, right, parts, times, distances))
+
+
+def _spread(
+    left: int,
+    right: int,
+    parts: int,
+    times: npt.NDArray[np.float64],
+    distances: npt.NDArray[np.int64],
+) -> list[int]:
+    """A frame at each of the `parts - 1` inner edges of equal pieces of the gap, or near it if that is cheaper."""
+    ideal = np.linspace(times[left], times[right], parts + 1)[1:-1]
+    leeway = LEEWAY * (times[right] - times[left]) / parts
+    frames: list[int] = []
+    first = left + 1
+    for place, time in enumerate(ideal):
+        # Room is kept for the frames that follow.
+        last = right - len(ideal) + place
+        low, high = np.searchsorted(times, [time - leeway, time + leeway])
+        low, high = min(max(int(low), first), last), max(min(int(high), last + 1), first + 1)
+        nearby = np.arange(low, max(high, low + 1))
+        cost = distances[nearby]
+        cheapest = nearby[cost == cost.min()]
+        frame = int(cheapest[np.abs(times[cheapest] - time).argmin()])
+        frames.append(frame)
+        first = frame + 1
+    return frames

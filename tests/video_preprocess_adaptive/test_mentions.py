@@ -1,0 +1,61 @@
+"""Times that a question names."""
+
+from __future__ import annotations
+
+import pytest
+from preprocess.mentions import Span, mentioned_spans
+
+DURATION = 5000.0
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("What happens at 32:15?", [(1930, 1940)]),
+        ("who speaks between 1:00:00 and 1:10:00", [(3600, 4200)]),
+        ("from 1:20 to 1:40", [(80, 100)]),
+        ("1:20-1:40", [(80, 100)]),
+        ("from 90 s to 2 min", [(90, 120)]),
+        ("at 12:34 and 56:07.5", [(749, 759), (3362.5, 3372.5)]),
+        ("in the last minute", [(4940, 5000)]),
+        ("during the last 10 seconds", [(4990, 5000)]),
+        ("the first two minutes", [(0, 120)]),
+        ("after about 90 seconds", [(85, 95)]),
+        ("at 1 hour and 5 minutes", [(3895, 3905)]),
+        ("the 25th minute", [(1440, 1500)]),
+        ("at minute 12", [(715, 725)]),
+        ("at the 30 second mark", [(25, 35)]),
+        ("at 0:02", [(0, 7)]),
+        ("第25分钟发生了什么", [(1440, 1500)]),
+        ("第二十五分钟", [(1440, 1500)]),
+        ("在3分20秒的时候", [(195, 205)]),
+        ("1小时2分30秒处", [(3745, 3755)]),
+        ("二十五分钟到三十分钟", [(1500, 1800)]),
+        ("在1:00和2:00之间", [(60, 120)]),
+        ("最后一分钟", [(4940, 5000)]),
+        ("前十秒", [(0, 10)]),
+    ],
+)
+def test_named(text: str, spans: list[tuple[float, float]]) -> None:
+    assert mentioned_spans(text, DURATION) == [Span(*span) for span in spans]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "How many people are there?",
+        "What does he do for five minutes?",
+        "a minute of silence",
+        "16:9",
+        "He won 3:2",
+        "",
+        "at 99:00",
+    ],
+)
+def test_none_named(text: str) -> None:
+    assert mentioned_spans(text, DURATION) == []
+
+
+def test_overlapping_spans_are_joined_and_cut_at_the_ends() -> None:
+    assert mentioned_spans("at 0:10 and at 0:14, and the last three hours", 600) == [Span(0, 600)]
+    assert mentioned_spans("at 0:10 and at 0:14", 600) == [Span(5, 19)]
