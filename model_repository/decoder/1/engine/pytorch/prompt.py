@@ -57,7 +57,8 @@ class Prompt:
     def read(self, tokens: int) -> Iterator[Stretch]:
         """The next `tokens` tokens, stretch by stretch."""
         offset = 0
-        for stretch in self._stretches:
+        # A copy: while a step reads, the next chunk may be appended by the thread that brings it.
+        for stretch in tuple(self._stretches):
             if offset == tokens:
                 return
             count = min(tokens - offset, len(stretch.token_ids))
