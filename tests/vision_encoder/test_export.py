@@ -31,6 +31,7 @@ def test_unchanged_inputs_are_not_exported_again(small_tower: Any, tmp_path: Pat
     output = tmp_path / "vision.onnx"
     for file in small_tower.onnx.parent.glob("vision.onnx*"):
         shutil.copy(file, tmp_path / file.name)
+    (tmp_path / "vision.onnx.data").touch()
     assert export_vision.export_vision(checkpoint, output)
     assert {file.name for file in tmp_path.iterdir()} == {"checkpoint", "vision.onnx", "vision.onnx.sha256"}
 

@@ -40,6 +40,7 @@ class VisionEncoder:
         chunk.check(head_dim=self.head_dim, position_embeddings=self._position_embeddings)
         frames, patches, _ = chunk.patches.shape
         features = np.empty((frames, patches // MERGED_PATCHES, self.feature_width), np.float32)
+        # Heartbeats and text bring no frames: not worth a run of the graph.
         if frames:
             # Bound buffers are read and written where they are: no copies of pixels and features.
             binding = self._session.io_binding()
