@@ -98,13 +98,22 @@ class Server:
 
     def wait_ready(self, timeout_seconds: float = 60.0) -> None:
         """Returns when every stage runs and a model has answered since the last heal; raises TimeoutError."""
-        supervisor = self._deployment.supervisor
         deadline = time.monotonic() + timeout_seconds
-        # A process that was killed a moment ago is missing before the supervisor has noticed.
-        while not (supervisor.pids().keys() >= {SERVER, *triton.STAGES} and supervisor.wait_ready(0.1)):
+        while not self._stays_ready():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no answer within {timeout_seconds} s: {self.reports}\n{self.log()}")
             time.sleep(0.05)
+
+    def _stays_ready(self) -> bool:
+        """A process that was killed a moment ago may not have gone yet, and the supervisor may not have looked."""
+        if not self._is_ready():
+            return False
+        time.sleep(2 * Limits().watch_seconds)
+        return self._is_ready()
+
+    def _is_ready(self) -> bool:
+        supervisor = self._deployment.supervisor
+        return supervisor.pids().keys() >= {SERVER, *triton.STAGES} and supervisor.wait_ready(0)
 
     def log(self) -> str:
         """What the server and its stages have written so far."""

@@ -23,6 +23,11 @@ from server.triton import ENSEMBLE, STAGES
 
 SERVER = "triton"
 
+# Chunks and heartbeats of every session pass through stage 2, and to the process that died even when another is loaded.
+# So all sessions are lost, and stage 3 would hold their KV blocks until it calls them silent. It sees at once when
+# stage 1 goes, and ends them.
+_TAKES_ALONG = {"vision_encoder": "video_preprocess"}
+
 Answer = TypeVar("Answer")
 
 
@@ -218,6 +223,8 @@ class Supervisor:
             self._ready.clear()
             stage.due = self._backoff[name].next_due(now)
             self._report(f"{name} died (process {dead.pid}); loading it again in {max(0.0, stage.due - now):.0f} s")
+            if name in _TAKES_ALONG:
+                _end(self._stages[_TAKES_ALONG[name]])
         elif name in PROBES:
             self._probe(name, stage, now)
 
@@ -240,9 +247,7 @@ class Supervisor:
             self._restart("the server does not answer")
         elif stage.unhealthy >= self._limits.unhealthy_probes or now - stage.probed_at >= self._limits.silence_seconds:
             self._report(f"{name} does not answer ({probe.exception() or 'not healthy'}); ending its process")
-            for stub in stage.stubs:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(stub.pid, signal.SIGKILL)
+            _end(stage)
 
     def _watch_question(self) -> None:
         """Ready when the question was answered; asks again when it was not."""
@@ -294,6 +299,13 @@ class Supervisor:
         if not self._stopping.wait(delay_seconds):
             self._restarts += 1
             self._start()
+
+
+def _end(stage: _Stage) -> None:
+    """Kills a stage's processes; that they died is noticed like any other death."""
+    for stub in stage.stubs:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(stub.pid, signal.SIGKILL)
 
 
 def _in_background(function: Callable[[], Answer]) -> Future[Answer]:
