@@ -10,6 +10,7 @@ from typing import Any
 import export_vision
 import onnx
 import pytest
+from checkpoint_factory import make_checkpoint
 from vision_tower import VisionConfig, VisionTower
 
 
@@ -34,6 +35,14 @@ def test_unchanged_inputs_are_not_exported_again(small_tower: Any, tmp_path: Pat
     (tmp_path / "vision.onnx.data").touch()
     assert export_vision.export_vision(checkpoint, output)
     assert {file.name for file in tmp_path.iterdir()} == {"checkpoint", "vision.onnx", "vision.onnx.sha256"}
+
+
+def test_other_weights_are_another_input(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        make_checkpoint(tmp_path / str(seed), seed=seed)
+    first, second = (export_vision._fingerprint(tmp_path / str(seed)) for seed in (1, 2))
+    assert first != second
+    assert first == export_vision._fingerprint(tmp_path / "1")
 
 
 def test_large_weights_go_into_a_file_of_their_own(
