@@ -20,7 +20,7 @@ def environment(server: ScriptedServer) -> dict[str, str]:
 
 def run(server: ScriptedServer, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], env=environment(server), capture_output=True, text=True, timeout=30
+        [*COMMAND, *map(str, arguments)], env=environment(server), capture_output=True, text=True, timeout=120
     )
 
 
@@ -121,7 +121,7 @@ def test_progress_only_on_a_terminal(server: ScriptedServer, video: Path, flags:
         env={**environment(server), "COLUMNS": "120"},
         stdout=subprocess.PIPE,
         stderr=stderr,
-        timeout=30,
+        timeout=120,
     )
     os.close(stderr)
     display = os.read(terminal, 65536).decode()

@@ -29,7 +29,7 @@ def run_python(code: str, server: ScriptedServer, folder: Path) -> str:
         env={**os.environ, "PYTHONPATH": str(ROOT / "client" / "src")},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -67,5 +67,5 @@ def test_curl(server: ScriptedServer) -> None:
     command = re.search(r"    (curl -N .*?\}'\n)", README, re.DOTALL)[1].replace(
         "http://127.0.0.1:8000", server.http_url
     )
-    out = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=30).stdout
+    out = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120).stdout
     assert "".join(re.findall(r'data: .*"text_output":"(.*?)"', out)) == "At 2.5 s."
