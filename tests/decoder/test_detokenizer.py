@@ -82,6 +82,13 @@ def test_the_first_stop_string_counts_and_none_before_it_may_stop(tokenizer: Tok
     assert (stream.push(tokenizer.token_to_id("b")), stream.stopped) == ("", True)
 
 
+def test_of_two_stop_strings_in_one_token_the_earlier_counts(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
+    token_id = next(i for text, i in tokenizer.get_vocab().items() if text.isalpha() and len(set(text)) >= 3)
+    text = tokenizer.decode([token_id])
+    for stop in ([text[2], text[1]], [text[1], text[2]]):
+        assert TextStream(vocabulary, stop).push(token_id) == text[0]
+
+
 def test_a_tokenizer_without_bytes_is_refused() -> None:
     tokenizer = Tokenizer(models.BPE())
     with pytest.raises(ValueError, match="'ByteLevel' is accepted"):

@@ -291,6 +291,16 @@ def test_a_stop_string_ends_the_answer_at_its_token(stage_3: Callable[..., Stage
     assert stage.engine.cancelled == [client.name]
 
 
+def test_a_stop_string_counts_after_min_tokens_only(stage_3: Callable[..., Stage3]) -> None:
+    stage = stage_3(scripted=True)
+    client = stage.stage_1()
+    ids = stage.tokenizer.encode("world").ids
+    client.everything(stop=["world"], min_tokens=len(ids))
+    stage.speak(client, Admitted(), Tokens((*ids, *ids, *ids)))
+    wait(lambda: client.reply.ends)
+    assert (client.reply.text, client.reply.usage["completion_tokens"]) == ("world", 2 * len(ids))
+
+
 def test_a_stop_token_is_counted_and_not_said(stage_3: Callable[..., Stage3]) -> None:
     stage = stage_3(scripted=True)
     client = stage.stage_1()
