@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoint_factory import make_checkpoint
-from export_vision import INPUTS, export_vision
+from engines.configurations import settings
+from export_vision import INPUTS
+from planner.models import find_model
+from planner.planning import Plan, make_plan
+from planner.profiles import find_profile
+from repository import assemble
 from vision_tower import VisionConfig
 
 
@@ -21,10 +26,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("exported") / "vision.onnx"
-    export_vision(checkpoint, path)
-    return path
+def gpu_plan(checkpoint: Path) -> Plan:
+    plan = make_plan(find_profile("rtx4090d"), find_model(str(checkpoint)))
+    assert isinstance(plan, Plan)
+    return plan
+
+
+@pytest.fixture(scope="session")
+def assembled(checkpoint: Path, gpu_plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work") / "assembled"
+    assemble(checkpoint, folder, settings(gpu_plan))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(assembled: Path) -> Path:
+    return assembled / "vision_encoder" / "1" / "checkpoint" / "vision.onnx"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""From a checkpoint and a GPU profile to a repository that serves it there: `python -m engines`."""

@@ -1,0 +1,96 @@
+"""What Triton is told on a particular GPU: the repository's configurations, changed for a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from google.protobuf import text_format
+from planner.models import PATCH_VALUES, Model
+from planner.planning import MAX_BATCH, Plan
+from planner.profiles import Profile
+from planner.vision_profiles import Band, bands
+from tritonclient.grpc import model_config_pb2
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+CHUNKS_IN_FLIGHT = 4
+PLAN_FILE = "model.plan"
+
+
+def settings(plan: Plan) -> dict[str, str]:
+    """The parameters that a plan decides, as `build/repository.py` takes them."""
+    common = {
+        "video_preprocess.context_length": str(plan.context_tokens),
+        "video_preprocess.chunk_tokens": str(plan.profile.chunk_tokens),
+        "decoder.context_length": str(plan.context_tokens),
+        "decoder.kv_cache_tokens": str(plan.cache_tokens),
+        "decoder.max_step_tokens": str(plan.profile.max_step_tokens),
+        "decoder.max_batch": str(MAX_BATCH),
+        "decoder.chunks_in_flight": str(CHUNKS_IN_FLIGHT),
+    }
+    return common if plan.profile.is_cpu else {**common, "decoder.engine": plan.profile.engine}
+
+
+def plan_bands(profile: Profile) -> tuple[Band, ...]:
+    """The optimisation profiles of the vision plan."""
+    return bands(chunk_tokens=profile.chunk_tokens, max_frame_tokens=profile.max_frame_tokens)
+
+
+def gpu_configurations(plan: Plan, assembled: Path) -> dict[str, str]:
+    """Each model's config.pbtxt for a GPU, by the model's name; `assembled` has them with `settings` in them."""
+    texts = {path.parent.name: path.read_text(encoding="utf-8") for path in sorted(assembled.glob("*/config.pbtxt"))}
+    texts["vision_encoder"] = text_format.MessageToString(
+        _vision_encoder(_parse(texts["vision_encoder"]), plan.profile, plan.model), as_utf8=True
+    )
+    texts["qwen3_vl"] = text_format.MessageToString(_ensemble(_parse(texts["qwen3_vl"])), as_utf8=True)
+    return texts
+
+
+def _parse(text: str) -> ModelConfig:
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+def _vision_encoder(python: ModelConfig, profile: Profile, model: Model) -> ModelConfig:
+    """Stage 2 as a TensorRT plan: the same tensors, except the seconds that only a program of ours can measure."""
+    config = ModelConfig(platform="tensorrt_plan", max_batch_size=0, default_model_filename=PLAN_FILE)
+    head_dim = model.vision_hidden // model.vision_heads
+    config.input.extend(python.input)
+    config.output.extend(output for output in python.output if output.name == "features")
+    # The plan fixes what the ONNX graph leaves open, and Triton compares the two.
+    fixed = {"patches": [-1, -1, PATCH_VALUES], "rotary_cos": [-1, head_dim], "rotary_sin": [-1, head_dim]}
+    for tensor in config.input:
+        tensor.dims[:] = fixed.get(tensor.name, tensor.dims)
+    config.output[0].dims[:] = [-1, -1, model.feature_width]
+    group = config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_GPU, gpus=[0])
+    boxes = plan_bands(profile)
+    group.profile.extend(str(index) for index in range(len(boxes)))
+    for index, box in enumerate(boxes):
+        _warm_up(config, f"profile {index}", box, head_dim)
+    return config
+
+
+def _warm_up(config: ModelConfig, name: str, box: Band, head_dim: int) -> None:
+    """A chunk of zeros in every profile: the first request does not pay for loading kernels."""
+    warm_up = config.model_warmup.add(name=name)
+    shapes = {
+        "patches": [box.opt_frames, box.opt_patches, PATCH_VALUES],
+        "position_indices": [box.opt_patches, 4],
+        "position_weights": [box.opt_patches, 4],
+        "rotary_cos": [box.opt_patches, head_dim],
+        "rotary_sin": [box.opt_patches, head_dim],
+    }
+    for tensor in config.input:
+        entry = warm_up.inputs[tensor.name]
+        entry.data_type, entry.zero_data = tensor.data_type, True
+        entry.dims.extend(shapes[tensor.name])
+
+
+def _ensemble(config: ModelConfig) -> ModelConfig:
+    for step in config.ensemble_scheduling.step:
+        if step.model_name == "vision_encoder":
+            del step.output_map["encode_seconds"]
+        if step.model_name == "decoder":
+            del step.input_map["encode_seconds"]
+    # Credits already bound each session's chunks; this is a second fence in the server (from 25.12 on), and one limit
+    # for all requests together: every session's credits, the first two chunks and a heartbeat.
+    config.ensemble_scheduling.max_inflight_requests = MAX_BATCH * (CHUNKS_IN_FLIGHT + 3)
+    return config

@@ -1,0 +1,205 @@
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from engines.build import SAMPLE_VIDEO, Build, steps
+from engines.configurations import plan_bands
+from engines.deployment import bound_images, deploy
+from engines.frames import real_chunks
+from engines.llm_arguments import llm_arguments
+from engines.steps import Step, run_steps
+from google.protobuf import text_format
+from planner.models import find_model, published_sizes
+from planner.planning import Plan, make_plan
+from planner.profiles import find_profile, profiles
+from tensorrt_vision.check import check_features
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+
+ROOT = Path(__file__).parents[2]
+
+
+def parse(path: Path) -> ModelConfig:
+    return text_format.Parse(path.read_text(), ModelConfig())
+
+
+@pytest.fixture
+def deployed(checkpoint: Path, assembled: Path, gpu_plan: Plan, tmp_path: Path) -> Path:
+    vision_plan = tmp_path / "vision.plan"
+    vision_plan.write_bytes(b"a plan")
+    # Twice: a second deployment replaces the first.
+    for _ in range(2):
+        deploy(gpu_plan, assembled, vision_plan, checkpoint, tmp_path / "repository")
+    return tmp_path / "repository"
+
+
+@pytest.mark.parametrize(("gpu", "size"), list(itertools.product(profiles(), published_sizes())))
+def test_every_profile_and_size_has_steps_or_a_refusal(gpu: str, size: str, tmp_path: Path) -> None:
+    plan = make_plan(find_profile(gpu), find_model(size))
+    if not isinstance(plan, Plan):
+        return
+    lines: list[str] = []
+    build = Build(plan, Path("checkpoint"), None, tmp_path / "output", lines.append)
+    run_steps(steps(build), tmp_path / "stamps", lines.append, dry_run=True)
+    text = "\n".join(lines)
+    assert f"decoder.kv_cache_tokens = {plan.cache_tokens}" in text
+    assert ("TensorRT-LLM" in text) == (gpu != "cpu")
+    assert ("ModelOpt" in text) == (plan.weights in ("fp8", "int8", "int4_awq"))
+    assert not (tmp_path / "output").exists()
+
+
+def test_dry_run_needs_no_checkpoint_and_says_what_does_not_fit(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "engines", *arguments, "--output", str(tmp_path / "output"), "--dry-run"]
+        environment = {"PYTHONPATH": str(ROOT / "build"), "PATH": "/usr/bin:/bin"}
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    built = run("--gpu", "h100", "--model", "8B")
+    assert built.returncode == 0, built.stderr
+    assert "vision.sm_90.plan for sm_90" in built.stdout
+    refused = run("--gpu", "a10g", "--model", "32B")
+    assert refused.returncode == 1
+    assert "what would fit" in refused.stdout
+    wrong = run("--gpu", "a10g", "--model", "4B", "--kv-cache", "fp8")
+    assert wrong.returncode == 2
+    assert "error: KV cache in fp8 do not exist on A10G 24 GB (sm_86)" in wrong.stderr
+
+
+def test_every_configuration_of_a_gpu_repository_parses(deployed: Path) -> None:
+    configurations = {path.parent.name: parse(path) for path in deployed.glob("*/config.pbtxt")}
+    assert set(configurations) == {"qwen3_vl", "video_preprocess", "vision_encoder", "decoder"}
+    encoder = configurations["vision_encoder"]
+    assert (encoder.platform, encoder.default_model_filename) == ("tensorrt_plan", "model.plan")
+    assert not encoder.backend
+    assert (deployed / "vision_encoder" / "1" / "model.plan").read_bytes() == b"a plan"
+    assert [tensor.name for tensor in encoder.output] == ["features"]
+    assert encoder.instance_group[0].kind == ModelInstanceGroup.KIND_GPU
+    assert configurations["decoder"].parameters["engine"].string_value == "tensorrt_llm"
+    steps = {step.model_name: step for step in configurations["qwen3_vl"].ensemble_scheduling.step}
+    assert set(steps["vision_encoder"].output_map) == {"features"}
+    assert "encode_seconds" not in steps["decoder"].input_map
+    assert configurations["qwen3_vl"].ensemble_scheduling.max_inflight_requests == 64 * 7
+
+
+def test_the_vision_encoder_is_warmed_up_in_every_profile_within_its_shapes(deployed: Path) -> None:
+    encoder = parse(deployed / "vision_encoder" / "config.pbtxt")
+    boxes = plan_bands(find_profile("rtx4090d"))
+    assert list(encoder.instance_group[0].profile) == [str(index) for index in range(len(boxes))]
+    assert len(encoder.model_warmup) == len(boxes)
+    declared = {tensor.name: list(tensor.dims) for tensor in encoder.input}
+    for warm_up, box in zip(encoder.model_warmup, boxes, strict=True):
+        assert list(warm_up.inputs["patches"].dims) == [box.opt_frames, box.opt_patches, 1536]
+        for name, tensor in warm_up.inputs.items():
+            assert len(tensor.dims) == len(declared[name])
+            assert all(want in (-1, got) for want, got in zip(declared[name], tensor.dims, strict=True))
+
+
+def test_a_gpu_repository_holds_what_tensorrt_llm_loads_and_leaves_the_assembled_one_alone(
+    deployed: Path, assembled: Path, checkpoint: Path, gpu_plan: Plan
+) -> None:
+    folder = deployed / "decoder" / "1"
+    names = {file.name for file in checkpoint.iterdir()}
+    assert names <= {file.name for file in (folder / "checkpoint").iterdir()}
+    arguments = json.loads((folder / "llm.json").read_text())
+    assert arguments == llm_arguments(gpu_plan)
+    assert arguments["kv_cache_config"]["dtype"] == "fp8"
+    assert arguments["kv_cache_config"]["max_tokens"] == 2 * arguments["max_seq_len"]
+    assert not (folder / "llm.json").samefile(assembled / "decoder" / "1" / "model.py")
+    assert not parse(assembled / "vision_encoder" / "config.pbtxt").platform
+    assert (assembled / "vision_encoder" / "1" / "model.py").exists()
+    assert not (deployed / "vision_encoder" / "1" / "model.py").exists()
+
+
+def test_pictures_are_bounded_to_what_the_plan_was_built_for(tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"size": {"longest_edge": 16_777_216, "shortest_edge": 65_536}, "patch_size": 16})
+    )
+    bound_images(tmp_path, 1024)
+    content = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert content == {"size": {"longest_edge": 1024 * 32 * 32, "shortest_edge": 65_536}, "patch_size": 16}
+
+
+def test_pictures_of_a_deployment_are_bounded_without_touching_the_checkpoint(
+    deployed: Path, assembled: Path, checkpoint: Path
+) -> None:
+    name = "preprocessor_config.json"
+    original = json.loads((checkpoint / name).read_text())
+    bounded = json.loads((deployed / "video_preprocess" / "1" / "checkpoint" / name).read_text())
+    assert bounded["size"]["longest_edge"] == min(original["size"]["longest_edge"], 1024 * 32 * 32)
+    assert json.loads((assembled / "video_preprocess" / "1" / "checkpoint" / name).read_text()) == original
+
+
+def test_real_chunks_lie_in_their_bands_and_pass_through_the_served_graph(assembled: Path, exported: Path) -> None:
+    boxes = plan_bands(find_profile("rtx4090d"))[2:4]
+    chunks = list(real_chunks(assembled / "video_preprocess" / "1", SAMPLE_VIDEO, boxes))
+    assert chunks[0]["patches"].shape == (0, 4, 1536)
+    for chunk, box in zip(chunks[1:], boxes, strict=True):
+        frames, patches = chunk["patches"].shape[:2]
+        assert frames == box.opt_frames
+        assert box.min_patches <= patches <= box.max_patches
+        assert chunk["patches"].std() > 10, "a real picture is not flat"
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+
+    def run(chunk: Any) -> np.ndarray[Any, Any]:
+        return session.run(None, dict(chunk))[0]
+
+    assert check_features(run, exported, chunks, "fp32") == 0
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> tuple[list[str], Callable[[Any, bool], Step]]:
+    ran: list[str] = []
+
+    def make(value: Any, fails: bool) -> Step:
+        output = tmp_path / "output"
+
+        def run() -> None:
+            ran.append(str(value))
+            if fails:
+                raise RuntimeError("interrupted")
+            output.write_text("made")
+
+        return Step("make it", ["it is made"], {"value": value}, [output], run)
+
+    return ran, make
+
+
+def test_steps_run_once_until_their_inputs_change(
+    recorder: tuple[list[str], Callable[[Any, bool], Step]], tmp_path: Path
+) -> None:
+    ran, make = recorder
+    source = tmp_path / "source"
+    source.write_text("one")
+
+    def go(value: Any, *, fails: bool = False) -> None:
+        run_steps([make(value, fails)], tmp_path / "stamps", lambda _: None, dry_run=False)
+
+    go(source)
+    go(source)
+    assert len(ran) == 1
+    source.write_text("two")
+    go(source)
+    assert len(ran) == 2
+    (tmp_path / "output").unlink()
+    go(source)
+    assert len(ran) == 3
+
+
+def test_an_interrupted_step_runs_again(
+    recorder: tuple[list[str], Callable[[Any, bool], Step]], tmp_path: Path
+) -> None:
+    ran, make = recorder
+    for fails in (False, True, False):
+        step = make("new" if ran else "old", fails)
+        if fails:
+            with pytest.raises(RuntimeError, match="interrupted"):
+                run_steps([step], tmp_path / "stamps", lambda _: None, dry_run=False)
+        else:
+            run_steps([step], tmp_path / "stamps", lambda _: None, dry_run=False)
+    assert ran == ["old", "new", "new"]

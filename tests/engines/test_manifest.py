@@ -1,0 +1,55 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from engines.manifest import Machine, ManifestError, check_manifest, write_manifest
+from planner.models import find_model
+from planner.planning import Plan, make_plan
+from planner.profiles import find_profile
+
+HERE = Machine(gpu="NVIDIA GeForce RTX 4090 D", compute_capability="8.9", tensorrt="10.14.1.48")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    for name in ("vision_encoder/1/model.plan", "decoder/config.pbtxt", "decoder/1/checkpoint/model.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    plan = make_plan(find_profile("rtx4090d"), find_model("4B"))
+    assert isinstance(plan, Plan)
+    write_manifest(tmp_path, plan, Path("Qwen3-VL-4B-Instruct"), HERE)
+    return tmp_path
+
+
+def test_a_repository_is_served_where_it_was_built(repository: Path) -> None:
+    check_manifest(repository, HERE)
+    content = json.loads((repository / "manifest.json").read_text())
+    assert content["profile"] == "rtx4090d"
+    assert content["memory_bytes"]["KV cache"] == 9 * 2**30
+    assert set(content["files"]) == {"vision_encoder/1/model.plan", "decoder/config.pbtxt"}
+
+
+def test_a_plan_for_another_card_is_refused_by_name(repository: Path) -> None:
+    other = replace(HERE, gpu="NVIDIA A10G", compute_capability="8.6")
+    with pytest.raises(ManifestError, match=r"built on NVIDIA GeForce RTX 4090 D .*8\.9.* has NVIDIA A10G .*8\.6"):
+        check_manifest(repository, other)
+    with pytest.raises(ManifestError, match="this machine has no GPU"):
+        check_manifest(repository, Machine("", "", ""))
+
+
+def test_a_plan_of_another_version_is_refused_by_name(repository: Path) -> None:
+    with pytest.raises(ManifestError, match=r"built with TensorRT 10\.14\.1\.48, and here is 11\.4\.0"):
+        check_manifest(repository, replace(HERE, tensorrt="11.4.0"))
+
+
+def test_changed_and_missing_files_are_refused_by_name(repository: Path) -> None:
+    (repository / "decoder" / "config.pbtxt").write_text("changed")
+    with pytest.raises(ManifestError, match=r"decoder/config\.pbtxt is not the file that was built"):
+        check_manifest(repository, HERE)
+    (repository / "decoder" / "config.pbtxt").unlink()
+    with pytest.raises(ManifestError, match=r"decoder/config\.pbtxt is missing"):
+        check_manifest(repository, HERE)
+    (repository / "manifest.json").unlink()
+    with pytest.raises(ManifestError, match="has no manifest"):
+        check_manifest(repository, HERE)
