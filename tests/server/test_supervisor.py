@@ -83,7 +83,7 @@ class Run:
         self.reports: list[str] = []
         self.supervisor = Supervisor(server.launch, server, self.reports.append, LIMITS)
         self.error: ServerError | None = None
-        self.thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
