@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -168,7 +169,7 @@ def serving(tmp_path):
 def test_ctrl_c_ends_everything(serving, tmp_path, number):
     """In the middle of an answer: no process, no FIFO and no shared memory stays."""
     process, grpc = serving
-    children = [int(pid) for pid in _descendants(process.pid)]
+    children = _descendants(process.pid)
     assert len(children) == 1 + len(STAGES)
     request = wire.Request(f"127.0.0.1:{grpc}", wire.question("hi", sampling={"max_tokens": 1000}))
     next(iter(request))
@@ -189,7 +190,13 @@ def test_port_that_is_taken_is_named(serving, tmp_path):
     assert "GRPC_PORT=PORT" in second.stderr
 
 
-def _descendants(pid: int) -> list[str]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    children = [child for task in tasks for child in (task / "children").read_text().split()]
-    return children + [deeper for child in children for deeper in _descendants(int(child))]
+def _descendants(pid: int) -> list[int]:
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        # Processes of other tests come and go.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for ancestor in found:
+        found += [child for child, parent in parents.items() if parent == ancestor]
+    return found[1:]
