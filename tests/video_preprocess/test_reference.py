@@ -38,7 +38,7 @@ def independent_video(content: bytes, look: Look) -> reference.ReferenceVideo:
     assert look.video is not None
     assert look.indices is not None
     timeline = look.video.timeline
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), "r") as container:
         frames = [upright(f.to_ndarray(format="rgb24"), f.rotation) for f in container.decode(video=0)]
     assert len(frames) == len(timeline)
     assert timeline.time_base.numerator == 1

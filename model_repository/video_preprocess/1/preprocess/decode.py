@@ -60,11 +60,8 @@ def first_frame_size(library: Library, video: Attachment) -> Size:
             raise InvalidArgumentError(f"{video.name} cannot be decoded: {error.strerror}") from error
         if frame is None:
             raise InvalidArgumentError(f"{video.name} has no frame that can be decoded")
-        size = (
-            Size(frame.width, frame.height) if _quarter_turns(frame.rotation) % 2 else Size(frame.height, frame.width)
-        )
-    library.check_size(size, video.name)
-    return size
+        sideways = _quarter_turns(frame.rotation) % 2 == 1
+        return Size(frame.width, frame.height) if sideways else Size(frame.height, frame.width)
 
 
 def decode_image(library: Library, attachment: Attachment) -> Picture:

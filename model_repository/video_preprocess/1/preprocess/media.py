@@ -57,6 +57,8 @@ class Library:
             stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
                 raise InvalidArgumentError(f"{attachment.name} has no video stream that can be decoded")
+            self.check_size(Size(stream.height, stream.width), attachment.name)
+            # And whatever size the stream itself turns out to have.
             stream.codec_context.options = {"max_pixels": str(self.max_frame_pixels)}
             stream.thread_type = "AUTO"
             yield container, stream

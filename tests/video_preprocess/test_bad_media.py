@@ -1,0 +1,171 @@
+"""Media that cannot be looked at, each with the message that its caller gets."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import media
+import numpy as np
+import pytest
+from PIL import Image
+from preprocess.decode import decode_image
+from preprocess.errors import InvalidArgumentError, NotFoundError, RequestError
+from preprocess.look import look_at_image, open_video
+from preprocess.media import Library
+from preprocess.messages import Attachment
+from preprocess.settings import Settings
+
+Encode = Callable[..., bytes]
+
+
+def opening(content: bytes | str, library: Library) -> str:
+    with pytest.raises(RequestError) as caught:
+        open_video(Attachment("video", "video[0]", content), library, lambda: None)
+    return str(caught.value)
+
+
+def sound_alone() -> bytes:
+    target = io.BytesIO()
+    with av.open(target, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=48_000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+        frame.sample_rate = 48_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return target.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "video[0] is empty"),
+        (b"not a video " * 100, "video[0] is not a readable video"),
+        (media.make_image(), "video[0] is not a readable video"),
+        (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n", "video[0] is not a readable video"),
+        (b"ffconcat version 1.0\nfile /etc/passwd\n", "video[0] is not a readable video"),
+        (sound_alone(), "video[0] has no video stream"),
+    ],
+    ids=["empty", "text", "picture", "playlist", "concat", "sound"],
+)
+def test_what_is_no_video(content: bytes, message: str, library: Library) -> None:
+    assert opening(content, library).startswith(f"invalid_argument: {message}")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("a.mp4", {}, "is not a readable video"),
+        ("a.avi", {"codec": "mpeg4"}, "is truncated: its header announces 48 frames"),
+        ("a.mkv", {}, "is truncated: its header announces"),
+        ("a.webm", {"codec": "libvpx-vp9"}, "is truncated: its header announces"),
+    ],
+)
+def test_files_that_were_cut_off(
+    name: str, options: dict[str, str], message: str, encode: Encode, library: Library
+) -> None:
+    content = encode(name, frames=48, **options)
+    assert f"invalid_argument: video[0] {message}" in opening(content[: len(content) * 7 // 10], library)
+
+
+def test_live_recording_is_not_taken_for_cut_off(encode: Encode, library: Library) -> None:
+    content = encode("a.webm", codec="libvpx-vp9", frames=20, unknown_duration=True)
+    assert len(open_video(Attachment("video", "video[0]", content), library, lambda: None).timeline) == 20
+
+
+def test_names_do_not_matter(encode: Encode, library: Library) -> None:
+    (library.root / "clip.txt").write_bytes(encode("a.mkv", frames=5))
+    assert len(open_video(Attachment("video", "v", "clip.txt"), library, lambda: None).timeline) == 5
+
+
+def test_all_frames_at_the_same_time(tmp_path: Path, library: Library) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for packet in [p for i in range(3) for p in stream.encode(_frame(i))]:
+            packet.pts = packet.dts = 0
+            container.mux(packet)
+    assert "video[0] has a duration of zero" in opening(path.read_bytes(), library)
+
+
+def _frame(index: int) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(media.draw_frame(index, width=64, height=64), format="rgb24")
+    frame.pts = index
+    return frame
+
+
+def test_vp8_frames_that_are_never_shown_do_not_count(encode: Encode, tmp_path: Path, library: Library) -> None:
+    path = tmp_path / "hidden.webm"
+    source = av.open(io.BytesIO(encode("a.webm", codec="libvpx", frames=10, fps=10)))
+    assert isinstance(source, av.container.InputContainer)
+    with source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size == 0:
+                continue
+            packet.stream = stream
+            container.mux(packet)
+            if packet.pts == 500:
+                hidden = av.Packet(bytes([bytes(packet)[0] & ~0x10]) + bytes(packet)[1:])
+                hidden.stream, hidden.pts, hidden.dts, hidden.time_base = stream, 550, 550, packet.time_base
+                container.mux(hidden)
+    timeline = open_video(Attachment("video", "v", path.read_bytes()), library, lambda: None).timeline
+    assert timeline.ticks.tolist() == list(range(0, 1000, 100))
+
+
+@pytest.mark.parametrize("path", ["../outside.mp4", "link.mp4", "folder", "pipe", "none.mp4", "a\0b", "/etc/passwd"])
+def test_paths_tell_nothing_about_what_lies_outside(path: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "folder").mkdir(parents=True)
+    (tmp_path / "outside.mp4").write_bytes(b"secret")
+    (root / "link.mp4").symlink_to(tmp_path / "outside.mp4")
+    os.mkfifo(root / "pipe")
+    with pytest.raises(NotFoundError, match="there is no such file below the media root"):
+        open_video(Attachment("video", "v", path), Library(root, 1 << 26), lambda: None)
+
+
+def test_links_that_stay_inside_are_followed(encode: Encode, library: Library, tmp_path: Path) -> None:
+    encode("a.mp4", frames=3)
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")
+    assert len(open_video(Attachment("video", "v", "link.mp4"), library, lambda: None).timeline) == 3
+
+
+@pytest.mark.parametrize("url", ["http://host/a.mp4", "file:///etc/passwd", "concat:a|b", "s3://bucket/a.mp4"])
+def test_urls_are_refused(url: str, library: Library) -> None:
+    assert re.search("invalid_argument: .* is the URL .*a path below the media root is accepted", opening(url, library))
+
+
+def test_paths_without_a_media_root_are_refused() -> None:
+    assert "no media root" in opening("a.mp4", Library(None, 1 << 26))
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing"], ids=["empty", "text"])
+def test_what_is_no_image(content: bytes, library: Library, settings: Settings) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"image\[0\] "):
+        look_at_image(Attachment("image", "image[0]", content), library, settings)
+
+
+def test_image_that_was_cut_off(library: Library) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"image\[0\] cannot be decoded"):
+        decode_image(library, Attachment("image", "image[0]", media.make_image()[:2000]))
+
+
+def test_sizes_are_bounded(encode: Encode, settings: Settings) -> None:
+    small = Library(None, max_frame_pixels=64 * 64)
+    assert "96x64 pixels; at most 4096 pixels are accepted" in opening(encode("a.mp4"), small)
+    target = io.BytesIO()
+    Image.new("L", (16384, 16384)).save(target, "PNG")
+    with pytest.raises(InvalidArgumentError, match="16384x16384 pixels; at most 67108864"):
+        look_at_image(Attachment("image", "image[0]", target.getvalue()), Library(None, 1 << 26), settings)
+
+
+def test_aspect_ratio_is_bounded(library: Library, settings: Settings) -> None:
+    with pytest.raises(
+        InvalidArgumentError, match=r"image\[0\]: a picture of 402x2 pixels has an aspect ratio above 200"
+    ):
+        look_at_image(Attachment("image", "image[0]", media.make_image(width=402, height=2)), library, settings)
