@@ -7,7 +7,6 @@ import argparse
 from pathlib import Path
 
 import torch
-
 from demo_checkpoint.training import Plan, train
 
 STATE = Path(__file__).parents[1] / ".cache" / "demo_checkpoint"

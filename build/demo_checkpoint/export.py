@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-
 from checkpoint_factory import Shape, make_checkpoint
 from checkpoint_tokenizer import ADDED_TOKENS
+from safetensors.torch import save_file
+
 from demo_checkpoint.model import LanguageModel, ModelShape, VisionTower
 from demo_checkpoint.vocabulary import build_tokenizer
 

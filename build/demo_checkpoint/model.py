@@ -1,6 +1,8 @@
-"""Qwen3-VL written for training small: dense batches of equal pictures and equal prompts, parameters named as published.
+"""Qwen3-VL written for training small: dense batches of equal pictures and equal prompts, parameters named as
+published.
 
-The arithmetic is that of transformers' `Qwen3VLForConditionalGeneration` (a test compares them), without its loop over pictures.
+The arithmetic is that of transformers' `Qwen3VLForConditionalGeneration` (a test compares them), without its loop
+over pictures.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 PATCH_VALUES = 3 * 2 * 16 * 16
@@ -18,11 +20,11 @@ PATCH_VALUES = 3 * 2 * 16 * 16
 class ModelShape:
     vocabulary: int
     layers: int = 6
-    hidden: int = 192
-    heads: int = 6
-    kv_heads: int = 3
+    hidden: int = 128
+    heads: int = 4
+    kv_heads: int = 2
     head_dim: int = 32
-    intermediate: int = 512
+    intermediate: int = 384
     mrope_section: tuple[int, int, int] = (6, 5, 5)
     rope_theta: float = 10_000.0
     vision_depth: int = 4
@@ -60,7 +62,8 @@ class RMSNorm(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention `[batch, heads, tokens, head_dim]`, spelled out: on a CPU PyTorch's fused one takes twice as long to train (bf16)."""
+    """Attention `[batch, heads, tokens, head_dim]`, spelled out: on a CPU PyTorch's fused one takes twice as long to
+    train (bf16)."""
     batch, heads, tokens, head_dim = q.shape
     bias = mask.to(q.dtype).expand(batch, heads, tokens, -1).flatten(0, 1)
     scores = torch.baddbmm(bias, (q * head_dim**-0.5).flatten(0, 1), k.flatten(0, 1).transpose(1, 2))
@@ -105,7 +108,8 @@ class VisionBlock(nn.Module):
 
 
 class Merger(nn.Module):
-    """Four neighbouring patches to one visual token; the DeepStack mergers normalise after joining, the last one before."""
+    """Four neighbouring patches to one visual token; the DeepStack mergers normalise after joining, the last one
+    before."""
 
     def __init__(self, shape: ModelShape, *, joined_norm: bool) -> None:
         super().__init__()
@@ -152,7 +156,7 @@ class VisionTower(nn.Module):
         """Patches `[n, patches, 1536]` to packed rows `[n, patches / 4, hidden * (1 + levels)]`."""
         cos, sin = self.rotary(rows, columns, patches.device)
         x = self.patch_embed.proj(patches)
-        levels = []
+        levels: list[Tensor] = []
         for depth, block in enumerate(self.blocks):
             x = block(x, cos, sin)
             if depth in self.shape.deepstack_levels:
@@ -162,9 +166,9 @@ class VisionTower(nn.Module):
 
 @dataclass(frozen=True)
 class Layout:
-    """How a flat list of tokens is laid out: `videos` prompts of `video_tokens` each, then `chunks` of questions for each video,
-    of `asked_tokens` each. Masks are added to the scores: `causal` `[1, 1, video_tokens, video_tokens]` for the videos, `mask`
-    `[videos * chunks, 1, asked_tokens, video_tokens + asked_tokens]` for the chunks.
+    """How a flat list of tokens is laid out: `videos` prompts of `video_tokens` each, then `chunks` of questions for
+    each video, of `asked_tokens` each. Masks are added to the scores: `causal` `[1, 1, video_tokens, video_tokens]`
+    for the videos, `mask` `[videos * chunks, 1, asked_tokens, video_tokens + asked_tokens]` for the chunks.
     """
 
     videos: int
@@ -245,9 +249,10 @@ class LanguageModel(nn.Module):
         self.lm_head = nn.Linear(shape.hidden, shape.vocabulary, bias=False)
         nn.init.normal_(self.embed_tokens.weight, std=0.5)
         nn.init.zeros_(self.lm_head.weight)
-        for layer in self.layers:
-            for weight in (layer.self_attn.o_proj.weight, layer.mlp.down_proj.weight):
-                nn.init.zeros_(weight)
+        # Every layer starts as the identity.
+        for name, parameter in self.layers.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                nn.init.zeros_(parameter)
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Interleaved M-RoPE of positions `[3, tokens]`: frequency i belongs to time, row or column by i mod 3."""
@@ -263,8 +268,8 @@ class LanguageModel(nn.Module):
     def forward(self, token_ids: Tensor, positions: Tensor, layout: Layout, visual: Tensor, features: Tensor) -> Tensor:
         """Hidden states `[tokens, hidden]` after the last norm.
 
-        `token_ids` `[tokens]` in the order of `layout`; `positions` `[3, tokens]`; `visual` `[visual tokens]` are the indices
-        of the visual tokens, whose packed rows `[visual tokens, hidden * (1 + levels)]` are `features`.
+        `token_ids` `[tokens]` in the order of `layout`; `positions` `[3, tokens]`; `visual` `[visual tokens]` are the
+        indices of the visual tokens, whose packed rows `[visual tokens, hidden * (1 + levels)]` are `features`.
         """
         merged, *levels = features.split(self.shape.hidden, dim=-1)
         cos, sin = self.rotary(positions)

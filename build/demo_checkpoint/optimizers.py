@@ -23,7 +23,8 @@ class Optimizers:
         self.parameters = [p for _, p in named]
 
     def step(self, step: int) -> None:
-        """Applies and clears the gradients; the rate rises over `warmup` steps, then falls as a cosine to a fiftieth."""
+        """Applies and clears the gradients; the rate rises over `warmup` steps, then falls as a cosine to a
+        fiftieth."""
         progress = min(step / self.steps, 1.0)
         factor = min((step + 1) / self.warmup, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         nn.utils.clip_grad_norm_(self.parameters, 1.0)

@@ -1,4 +1,5 @@
-"""A pool of real, encoded and decoded videos for training, cached on disk in shards that any number of processes can make.
+"""A pool of real, encoded and decoded videos for training, cached on disk in shards that any number of processes can
+make.
 
 Only what the sampler would look at is kept: `PATCHES` temporal patches a video, each of two frames.
 """
@@ -35,8 +36,8 @@ class Views:
 def truth_of_patch(script: Script, first: float, second: float) -> tuple[np.ndarray, int]:
     """The `cells` (int16 `[6]`) and the scene of the temporal patch of the frames at two times, in seconds.
 
-    A thing counts where it is shown in both frames; one that moves is in the cell of its mean position. A patch with a cut
-    inside shows nothing.
+    A thing counts where it is shown in both frames; one that moves is in the cell of its mean position. A patch with
+    a cut inside shows nothing.
     """
     cells = np.full(ROWS * COLUMNS, NOTHING, np.int16)
     scene = script.scene_index(first)

@@ -1,4 +1,5 @@
-"""Training sequences: a video once, then many questions that do not see each other, each exactly as if it were asked alone."""
+"""Training sequences: a video once, then many questions that do not see each other, each exactly as if it were asked
+alone."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ CELLS = ROWS * COLUMNS
 
 @dataclass(frozen=True)
 class Tokens:
-    """Part of a prompt: `token_ids` `[tokens]`, M-RoPE `positions` `[3, tokens]`, `asked` `[tokens]` marks answers, to be predicted."""
+    """Part of a prompt: `token_ids` `[tokens]`, M-RoPE `positions` `[3, tokens]`, `asked` `[tokens]` marks answers,
+    to be predicted."""
 
     token_ids: np.ndarray
     positions: np.ndarray
@@ -33,8 +35,8 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Example:
-    """The prompt up to the end of a video, and every question as it would follow alone. `rows` `[visual tokens, 2]`: the temporal
-    patch and the cell of each visual token."""
+    """The prompt up to the end of a video, and every question as it would follow alone. `rows` `[visual tokens, 2]`:
+    the temporal patch and the cell of each visual token."""
 
     video: Tokens
     questions: tuple[Tokens, ...]
@@ -43,8 +45,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples as `LanguageModel.forward` takes them. `asked` `[tokens]` marks the tokens to predict; `owners` `[tokens]` numbers
-    the questions of all examples, in order, from 0; -1 is no question."""
+    """Examples as `LanguageModel.forward` takes them. `asked` `[tokens]` marks the tokens to predict; `owners`
+    `[tokens]` numbers the questions of all examples, in order, from 0; -1 is no question."""
 
     token_ids: Tensor
     positions: Tensor
@@ -71,7 +73,10 @@ def encode(text: str) -> tuple[int, ...]:
 
 
 def special(name: str) -> int:
-    return tokenizer().token_to_id(name)
+    token: int | None = tokenizer().token_to_id(name)
+    if token is None:
+        raise KeyError(f"{name} is no token of the vocabulary")
+    return token
 
 
 def write_example(
@@ -83,8 +88,9 @@ def write_example(
 ) -> Example:
     """The prompt of a video and its questions.
 
-    `order` `[6]` writes the visual tokens of every temporal patch in another order, each with its own position, so that place
-    cannot be read from order; `gaps` `[patches]` are added to the positions before each patch, so that far apart is familiar.
+    `order` `[6]` writes the visual tokens of every temporal patch in another order, each with its own position, so
+    that place cannot be read from order; `gaps` `[patches]` are added to the positions before each patch, so that far
+    apart is familiar.
     """
     token_ids: list[int] = list(encode("<|im_start|>user\n<|vision_start|>"))
     positions: list[tuple[int, int, int]] = [(i, i, i) for i in range(len(token_ids))]
@@ -123,7 +129,8 @@ def _write_question(question: Question, at: int) -> Tokens:
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """Pads videos to the longest and packs each video's questions into chunks of equal length; padding sees itself only."""
+    """Pads videos to the longest and packs each video's questions into chunks of equal length; padding sees itself
+    only."""
     # Few different shapes: oneDNN compiles its kernels for each.
     video_tokens = _round_up(max(len(example.video) for example in examples), 32)
     asked_tokens = _round_up(max(len(question) for example in examples for question in example.questions), 64)
@@ -172,7 +179,8 @@ def _round_up(tokens: int, multiple: int) -> int:
 
 
 def _pack(lengths: Sequence[int], chunk_tokens: int) -> list[tuple[int, int]]:
-    """The chunk of each question and where in it the question starts: each goes into the first chunk with room, longest first."""
+    """The chunk of each question and where in it the question starts: each goes into the first chunk with room,
+    longest first."""
     used: list[int] = []
     places = {}
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -33,8 +34,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Track:
-    """What is shown in each temporal patch of a video: its timestamp as written in the prompt, its things and their cells in
-    reading order, and its scene."""
+    """What is shown in each temporal patch of a video: its timestamp as written in the prompt, its things and their
+    cells in reading order, and its scene."""
 
     timestamps: tuple[str, ...]
     things: tuple[tuple[tuple[Thing, int], ...], ...]
@@ -77,18 +78,19 @@ class Track:
         return {thing: next(iter(mine)) for thing, mine in cells.items() if len(mine) == 1}
 
 
-def track_of(timestamps: Sequence[str], cells: np.ndarray, scenes: Sequence[int]) -> Track:
+def track_of(timestamps: Sequence[str], cells: np.ndarray, scenes: Iterable[int]) -> Track:
     """From the cells `[patches, 6]` (indices in THINGS, or negative) and scenes `[patches]` of a pool's video."""
     shown = tuple(tuple((THINGS[index], cell) for cell, index in enumerate(row) if index >= 0) for row in cells)
     return Track(tuple(timestamps), shown, tuple(int(scene) for scene in scenes))
 
 
-def _pick(rng: np.random.Generator, items: Sequence):
+def _pick(rng: np.random.Generator, items: Sequence[Any]) -> Any:
     return items[int(rng.integers(len(items)))] if items else None
 
 
 class Asker:
-    """Draws questions of each kind about one video in one language; a method returns None where the video offers nothing to ask."""
+    """Draws questions of each kind about one video in one language; a method returns None where the video offers
+    nothing to ask."""
 
     def __init__(self, track: Track, language: Language, rng: np.random.Generator) -> None:
         self.track, self.language, self.rng = track, language, rng
@@ -106,10 +108,8 @@ class Asker:
         )
 
     def _absent(self) -> Thing:
-        while (
-            (thing := THINGS[int(self.rng.integers(len(THINGS)))]) in self.track.seen
-            or self.rng.random() < 0.6
-            and (thing.kind == "number")
+        while (thing := THINGS[int(self.rng.integers(len(THINGS)))]) in self.track.seen or (
+            self.rng.random() < 0.6 and (thing.kind == "number")
         ):
             pass
         return thing
@@ -252,8 +252,8 @@ _TIME = re.compile(r"\d+:\d\d|\d+\.\d+")
 
 
 def is_right(question: Question, answer: str, *, tolerance: float) -> bool:
-    """Judges an answer to the last turn: the same words as the truth, the things of a list in any order, and every time within
-    `tolerance` seconds (a mm:ss within that and the second that it drops)."""
+    """Judges an answer to the last turn: the same words as the truth, the things of a list in any order, and every
+    time within `tolerance` seconds (a mm:ss within that and the second that it drops)."""
     truth = question.turns[-1].answer
     answer = answer.strip()
     if question.kind == "what at":

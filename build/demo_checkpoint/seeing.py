@@ -1,7 +1,9 @@
-"""The first stage of the training: the vision tower learns to see, from the contents of each cell of single temporal patches.
+"""The first stage of the training: the vision tower learns to see, from the contents of each cell of single temporal
+patches.
 
-A trial showed that seeing is what takes long when answers are the only teacher. So linear readouts are trained with the tower:
-the last merger is asked for what a thing is, the DeepStack levels for what is visible in shallow layers, colours and digits.
+A trial showed that seeing is what takes long when answers are the only teacher. So linear readouts are trained with
+the tower: the last merger is asked for what a thing is, the DeepStack levels for what is visible in shallow layers,
+colours and digits.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from demo_checkpoint.model import VisionTower
@@ -19,7 +21,7 @@ from demo_checkpoint.pool import NOTHING, Views
 from demo_checkpoint.world import COLOURS, SHAPES, THINGS, WORDS
 
 KINDS = ("nothing", "shape", "number", "word")
-# Which of the packed row's parts (0: last merger, 1 and 2: DeepStack levels) is asked for which attribute, and its classes.
+# For each attribute the part of the packed row that is asked (0: last merger, 1, 2: DeepStack levels), and its classes.
 READOUTS: dict[str, tuple[int, int]] = {
     "kind": (0, len(KINDS)),
     "shape": (0, len(SHAPES)),
@@ -33,7 +35,8 @@ NOT_ASKED = -100
 
 @dataclass(frozen=True)
 class Attributes:
-    """A table `[things + 1]` for each readout: its class for every thing, `NOT_ASKED` where it has none; the last row is nothing."""
+    """A table `[things + 1]` for each readout: its class for every thing, `NOT_ASKED` where it has none; the last row
+    is nothing."""
 
     tables: dict[str, Tensor]
 
@@ -62,6 +65,10 @@ class Readouts(nn.Module):
         self.hidden = hidden
         self.heads = nn.ModuleDict({name: nn.Linear(hidden, classes) for name, (_, classes) in READOUTS.items()})
         self.background = nn.Linear(hidden, 6)
+
+    def directions(self, name: str) -> Tensor:
+        """The weights `[classes, hidden]` of a readout."""
+        return self.heads.get_parameter(f"{name}.weight")
 
     def forward(self, rows: Tensor) -> dict[str, Tensor]:
         parts = rows.split(self.hidden, dim=-1)

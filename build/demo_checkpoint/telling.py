@@ -1,7 +1,9 @@
-"""The second stage of the training: the decoder learns to find and to tell, on videos composed of what the tower has seen.
+"""The second stage of the training: the decoder learns to find and to tell, on videos composed of what the tower has
+seen.
 
-The tower is finished by then, so its packed rows are computed once for the whole pool; a training video is made of slices of the
-pool's videos, with times of its own. Lengths grow as the training proceeds: see first, then find, then tell.
+The tower is finished by then, so its packed rows are computed once for the whole pool; a training video is made of
+slices of the pool's videos, with times of its own. Lengths grow as the training proceeds: see first, then find, then
+tell.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ WEIGHTS: dict[str, float] = {
     "follow-up": 1.5,
 }
 # From which share of the training on, the fewest and the most temporal patches of a video.
-CURRICULUM: tuple[tuple[float, int, int], ...] = ((0.0, 1, 2), (0.06, 1, 4), (0.18, 2, 8), (0.4, 3, 12), (0.85, 3, 20))
+CURRICULUM: tuple[tuple[float, int, int], ...] = ((0.0, 1, 2), (0.12, 1, 4), (0.35, 2, 8), (0.65, 3, 12), (0.9, 3, 16))
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,15 @@ class Bank:
 def make_bank(tower: VisionTower, views: Views, device: torch.device) -> Bank:
     videos, patches = views.cells.shape[:2]
     frames = torch.from_numpy(views.frames).flatten(0, 1)
-    rows = [tower(patchify(part.to(device))).to("cpu", torch.bfloat16) for part in frames.split(256)]
+    with torch.autocast(device.type, torch.bfloat16):
+        rows = [tower(patchify(part.to(device))).to("cpu", torch.bfloat16) for part in frames.split(128)]
     return Bank(torch.cat(rows).view(videos, patches, CELLS, -1), views.cells, views.scenes)
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A training video: where in the bank its rows are, its truth, and the order of its cells (`cells[i]` is bank cell i's place)."""
+    """A training video: where in the bank its rows are, its truth, and the order of its cells (`cells[i]` is bank
+    cell i's place)."""
 
     videos: np.ndarray
     patches: np.ndarray
@@ -69,7 +73,8 @@ class Composed:
 
 
 def compose(bank: Bank, length: int, rng: np.random.Generator) -> Composed:
-    """Slices of random videos, one after the other, `length` temporal patches in all; what one ends with, the next does not show."""
+    """Slices of random videos, one after the other, `length` temporal patches in all; what one ends with, the next
+    does not show."""
     videos: list[int] = []
     patches: list[int] = []
     scenes: list[int] = []
@@ -79,19 +84,28 @@ def compose(bank: Bank, length: int, rng: np.random.Generator) -> Composed:
         take = min(length - len(videos), int(rng.integers(2, per_video + 1)))
         start = int(rng.integers(per_video - take + 1))
         span = np.arange(start, start + take)
-        if videos:
-            # The two scenes at the joint must have nothing in common, as in any video of the world.
-            ended = bank.cells[videos[-1]][bank.scenes[videos[-1]] == bank.scenes[videos[-1]][patches[-1]]]
-            begun = bank.cells[video][bank.scenes[video] == bank.scenes[video][start]]
-            if np.intersect1d(ended[ended != NOTHING], begun[begun != NOTHING]).size:
-                continue
         numbers = bank.scenes[video][span].astype(int)
+        # The two scenes at the joint must have nothing in common, as in any video of the world.
+        if (
+            videos
+            and np.intersect1d(
+                _things(bank.cells[videos, patches], np.array(scenes), -1), _things(bank.cells[video][span], numbers, 0)
+            ).size
+        ):
+            continue
         offset = max(scenes, default=-1) + 1 - min(numbers[numbers >= 0], default=0)
         scenes += [n + offset if n != BETWEEN_SCENES else BETWEEN_SCENES for n in numbers]
         videos += [video] * take
         patches += span.tolist()
     chosen = np.array(videos), np.array(patches)
     return Composed(*chosen, bank.cells[chosen], np.array(scenes))
+
+
+def _things(cells: np.ndarray, scenes: np.ndarray, which: int) -> np.ndarray:
+    """What the first (`which` 0) or last (-1) scene of a video shows."""
+    clean = scenes[scenes != BETWEEN_SCENES]
+    shown = cells[scenes == clean[which]] if clean.size else cells[:0]
+    return shown[shown != NOTHING]
 
 
 def draw_timestamps(length: int, rng: np.random.Generator) -> list[str]:
@@ -112,7 +126,8 @@ def draw_timestamps(length: int, rng: np.random.Generator) -> list[str]:
 def make_example(
     bank: Bank, length: int, questions: int, rng: np.random.Generator
 ) -> tuple[Example, Tensor, list[Question]]:
-    """A random video with its questions: the sequence, its visual tokens' packed rows `[tokens, width]`, and the questions."""
+    """A random video with its questions: the sequence, its visual tokens' packed rows `[tokens, width]`, and the
+    questions."""
     composed = compose(bank, length, rng)
     # Any cell may change places with any other: where a thing is, is told by M-RoPE alone.
     places = rng.permutation(CELLS) if rng.random() < 0.5 else np.arange(CELLS)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
+from torch.utils.data import DataLoader, Dataset
 
 from demo_checkpoint.model import LanguageModel, ModelShape, VisionTower, patchify
 from demo_checkpoint.optimizers import Optimizers
@@ -27,17 +28,18 @@ SECONDS_BETWEEN_SAVES = 240
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is trained, and where: the same plan, seed and device type give the same checkpoint, but for interruptions."""
+    """How much is trained, and where: the same plan, seed and device type give the same checkpoint, but for
+    interruptions."""
 
     folder: Path
     device: torch.device
     seed: int = 1
-    pool_videos: int = 2200
+    pool_videos: int = 1600
     workers: int = 2
     seeing_steps: int = 1600
     seeing_batch: int = 128
-    telling_steps: int = 2000
-    telling_videos: int = 16
+    telling_steps: int = 1500
+    telling_videos: int = 12
     questions: int = 8
 
 
@@ -101,20 +103,20 @@ def _learn_to_tell(plan: Plan, readouts: Readouts, bank: Bank) -> LanguageModel:
         print(f"tell: resumes after {first} steps", flush=True)
     log = _Log("tell", plan.telling_steps)
     saved = time.monotonic()
-    for step in range(first, plan.telling_steps):
-        # A generator of its own for every step: an interrupted training goes on with what it would have seen.
-        rng = np.random.default_rng([plan.seed, step])
-        low, high = lengths_at(step / plan.telling_steps)
-        length = int(rng.integers(low, high + 1))
-        batch, rows, asked = make_batch(
-            learned, videos=plan.telling_videos, length=length, questions=plan.questions, rng=rng
-        )
+    batches = DataLoader(
+        TellingBatches(plan, learned),
+        batch_size=None,
+        sampler=range(first, plan.telling_steps),
+        num_workers=plan.workers if plan.device.type == "cuda" else 0,
+    )
+    for step, (batch, rows) in enumerate(batches, first):
         batch, rows = batch.to(plan.device), rows.to(plan.device)
         with torch.autocast(plan.device.type, torch.bfloat16):
             logits, wanted = predict(model, batch, rows)
         loss = F.cross_entropy(logits, wanted)
         loss.backward()
         optimizers.step(step)
+        low, high = lengths_at(step / plan.telling_steps)
         log.add(step, loss.item(), {f"whole answers, {low} to {high}": _whole_answers(batch, logits, wanted)})
         last = step + 1 == plan.telling_steps
         if last or time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
@@ -125,13 +127,30 @@ def _learn_to_tell(plan: Plan, readouts: Readouts, bank: Bank) -> LanguageModel:
     return model
 
 
+class TellingBatches(Dataset):
+    """The batch of every step. Each has a generator of its own: an interrupted training goes on with what it would
+    have seen."""
+
+    def __init__(self, plan: Plan, bank: Bank) -> None:
+        self.plan, self.bank = plan, bank
+
+    def __getitem__(self, step: int) -> tuple[Batch, torch.Tensor]:
+        rng = np.random.default_rng([self.plan.seed, step])
+        low, high = lengths_at(step / self.plan.telling_steps)
+        length = int(rng.integers(low, high + 1))
+        batch, rows, _ = make_batch(
+            self.bank, videos=self.plan.telling_videos, length=length, questions=self.plan.questions, rng=rng
+        )
+        return batch, rows
+
+
 def name_what_is_seen(model: LanguageModel, readouts: Readouts) -> None:
     """Starts the words for what the tower tells apart, in both languages, in the directions in which it tells it."""
     embeddings = model.embed_tokens.weight
     scale = 0.7 * embeddings.norm(dim=-1).mean()
     with torch.no_grad():
         for attribute, classes in (("colour", COLOURS), ("shape", SHAPES), ("word", WORDS)):
-            directions = F.normalize(readouts.heads[attribute].weight, dim=-1)
+            directions = F.normalize(readouts.directions(attribute), dim=-1)
             for direction, word in zip(directions, classes, strict=True):
                 for token in {encode(f" {word}"), encode(CHINESE.get(word, f" {word}"))}:
                     embeddings[list(token)] += direction * scale

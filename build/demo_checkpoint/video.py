@@ -35,6 +35,6 @@ def write_video(path: Path, script: Script) -> None:
 
 def decode(file: bytes) -> np.ndarray:
     """All frames of a video file, uint8 `[frames, 64, 96, 3]`."""
-    with av.open(io.BytesIO(file)) as container:
+    with av.open(io.BytesIO(file), "r") as container:
         container.streams.video[0].codec_context.thread_count = 1
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

@@ -1,22 +1,64 @@
-"""The demo checkpoint's tokenizer: Qwen's splitting rules and added tokens over a byte-level BPE that knows the world's words.
+"""The demo checkpoint's tokenizer: Qwen's splitting rules and added tokens over a byte-level BPE that knows the
+world's words.
 
-Every English word, with the space before it, and every Chinese word is one token; every digit is one (Qwen splits them); any
-other text is still bytes.
+Every English word, with the space before it, and every Chinese word is one token; every digit is one (Qwen splits
+them); any other text is still bytes.
 """
 
 from __future__ import annotations
 
 import re
 
+from checkpoint_tokenizer import ADDED_TOKENS, SPLIT
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from checkpoint_tokenizer import ADDED_TOKENS, SPLIT
 from demo_checkpoint.wording import texts_to_cover
 
-CHINESE_WORDS = (
-    "红色 绿色 蓝色 黄色 紫色 橙色 圆形 方形 三角形 星形 数字 单词 什么 时候 出现 看到 显示 位置 画面 哪里 请用 分秒 回答 之后 后面 之前 前面"
-    " 哪个 更靠左 请列出 请分 章节 总结 视频 发生 没有 都没有 左上 中上 右上 左下 中下 右下"
-).split()
+CHINESE_WORDS = [
+    "红色",
+    "绿色",
+    "蓝色",
+    "黄色",
+    "紫色",
+    "橙色",
+    "圆形",
+    "方形",
+    "三角形",
+    "星形",
+    "数字",
+    "单词",
+    "什么",
+    "时候",
+    "出现",
+    "看到",
+    "显示",
+    "位置",
+    "画面",
+    "哪里",
+    "请用",
+    "分秒",
+    "回答",
+    "之后",
+    "后面",
+    "之前",
+    "前面",
+    "哪个",
+    "更靠左",
+    "请列出",
+    "请分",
+    "章节",
+    "总结",
+    "视频",
+    "发生",
+    "没有",
+    "都没有",
+    "左上",
+    "中上",
+    "右上",
+    "左下",
+    "中下",
+    "右下",
+]
 
 
 def build_tokenizer() -> Tokenizer:

@@ -73,7 +73,12 @@ QUESTIONS: dict[str, dict[Language, tuple[str, ...]]] = {
         "zh": ("{x}和{y}哪个更靠左？",),
     },
     "summary": {
-        "en": ("List the chapters.", "Summarise the video in chapters.", "What happens in the video?"),
+        "en": (
+            "List the chapters.",
+            "Summarise the video in chapters.",
+            "What happens in the video?",
+            "What happens in this video, and when?",
+        ),
         "zh": ("请列出章节。", "请分章节总结视频。", "视频里发生了什么？"),
     },
     "it when": {
@@ -145,7 +150,7 @@ def texts_to_cover() -> list[str]:
     texts = ["system\nuser\nassistant\n", "<1.2 seconds>", " nothing nothing", "什么都没有"]
     for language in ("en", "zh"):
         for phrasings in QUESTIONS.values():
-            texts += [phrasing for phrasing in phrasings[language]]
+            texts += phrasings[language]
         texts += [NOT_SHOWN[language], NOTHING_SHOWN[language], times(1, language), times(2, language)]
         texts += [place(cell, language) for cell in range(6)]
         texts += [interval("1.2", "3.4", language), interval_in_minutes("1.2", "3.4", language)]

@@ -1,7 +1,9 @@
-"""The world that the demo checkpoint knows: scenes of coloured shapes, two-digit numbers and short words on changing backgrounds.
+"""The world that the demo checkpoint knows: scenes of coloured shapes, two-digit numbers and short words on changing
+backgrounds.
 
-A `Script` says everything about a video before a pixel is drawn, so that it is the ground truth: `Script.shown(seconds)`.
-Pictures are 96×64 pixels, which the served sampler leaves as they are: six visual tokens, the cells of two rows and three columns.
+A `Script` says everything about a video before a pixel is drawn, so that it is the ground truth:
+`Script.shown(seconds)`. Pictures are 96×64 pixels, which the served sampler leaves as they are: six visual tokens,
+the cells of two rows and three columns.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ THING_INDEX = {thing: index for index, thing in enumerate(THINGS)}
 
 @dataclass(frozen=True)
 class Appearance:
-    """A thing on the screen from `start` to `end` seconds; its centre, in pixels, goes straight from `origin` to `target`."""
+    """A thing on the screen from `start` to `end` seconds; its centre, in pixels, goes straight from `origin` to
+    `target`."""
 
     thing: Thing
     start: float
@@ -65,7 +68,8 @@ class Appearance:
 
 @dataclass(frozen=True)
 class Scene:
-    """A stretch with one background. A fade goes through black: out over the scene's last `fade` seconds, in over its first."""
+    """A stretch with one background. A fade goes through black: out over the scene's last `fade` seconds, in over its
+    first."""
 
     start: float
     end: float
@@ -90,7 +94,8 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Script:
-    """A whole video: scenes that follow one another without a gap, frames per second, and the noise's standard deviation."""
+    """A whole video: scenes that follow one another without a gap, frames per second, and the noise's standard
+    deviation."""
 
     scenes: tuple[Scene, ...]
     frames_per_second: int
@@ -123,7 +128,8 @@ class Script:
 def make_script(
     rng: np.random.Generator, *, duration: float, scene_seconds: tuple[float, float] = (2.0, 5.0)
 ) -> Script:
-    """Draws a video of `duration` seconds whose scenes last about `scene_seconds` each (the last one takes what is left)."""
+    """Draws a video of `duration` seconds whose scenes last about `scene_seconds` each (the last one takes what is
+    left)."""
     scenes: list[Scene] = []
     # A small cast for each video, so that things come back and "how often" and "after" have something to ask about.
     cast = [_draw_thing(rng) for _ in range(int(rng.integers(4, 7)))]
@@ -134,7 +140,7 @@ def make_script(
             end = duration
         # What a scene shows is not in the next one, so that every appearance has a clear start and end.
         before = {appearance.thing for appearance in scenes[-1].appearances} if scenes else set()
-        scenes.append(_make_scene(rng, start, end, [thing for thing in cast if thing not in before]))
+        scenes.append(_make_scene(rng, start, end, cast, before))
         start = end
     return Script(
         tuple(scenes),
@@ -151,7 +157,7 @@ def _draw_thing(rng: np.random.Generator) -> Thing:
     return Thing("number", f"{rng.integers(100):02d}") if kind == "number" else Thing("word", str(rng.choice(WORDS)))
 
 
-def _make_scene(rng: np.random.Generator, start: float, end: float, cast: list[Thing]) -> Scene:
+def _make_scene(rng: np.random.Generator, start: float, end: float, cast: list[Thing], before: set[Thing]) -> Scene:
     wanted = int(rng.choice([0, 1, 2], p=[0.04, 0.48, 0.48]))
     things: list[Thing] = []
     for index in rng.permutation(len(cast)):
@@ -160,6 +166,7 @@ def _make_scene(rng: np.random.Generator, start: float, end: float, cast: list[T
         if (
             len(things) < wanted
             and thing not in things
+            and thing not in before
             and (thing.kind == "shape" or thing.kind not in {other.kind for other in things})
         ):
             things.append(thing)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import reference
 import torch
-
 from demo_checkpoint.export import export
 from demo_checkpoint.model import LanguageModel, VisionTower, patchify
 from demo_checkpoint.prompts import Batch, collate, encode, write_example
