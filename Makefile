@@ -24,7 +24,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # What tests and benchmarks share is imported from its folder.
 SHARED := PYTHONPATH=tests:build
 # Each is a root that its modules are imported from.
-TYPED := build client/src $(wildcard model_repository/*/1)
+TYPED := build client/src $(dir $(wildcard model_repository/*/1/model.py))
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
