@@ -70,7 +70,7 @@ def draw(number: int, seed: int) -> Case:
         parts.insert(rng.randint(0, len(parts)), text_part())
         messages = [{"role": "user", "content": parts}]
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"sampler": "uniform"}
     if videos and rng.random() < 0.6:
         options["fps"] = rng.choice((0.5, 1, 1.7, 3, 4.0, 8))
     if videos and rng.random() < 0.3:

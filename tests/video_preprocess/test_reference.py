@@ -208,7 +208,7 @@ def test_constant_rate_is_sampled_as_the_reference_samples_it(
     library: Library,
 ) -> None:
     content = encode("a.mp4", frames=frames, fps=rate)
-    inputs = Inputs(text="", videos=[content], video_options=f'{{"fps": {fps}}}')
+    inputs = Inputs(text="", videos=[content], video_options=f'{{"fps": {fps}, "sampler": "uniform"}}')
     plan = plan_of(inputs, settings, writer, library)
     processor = reference.load_processor(checkpoint).video_processor
     metadata = VideoMetadata(total_num_frames=frames, fps=float(Fraction(rate).limit_denominator(1000)))

@@ -45,7 +45,7 @@ Encode = Callable[..., bytes]
         ({"start": -1}, "start is -1; a number at least 0"),
         ({"start": 9, "end": 3}, "start is 9, more than end, 3"),
         ({"min_frames": 9, "max_frames": 3}, "min_frames is 9, more than max_frames, 3"),
-        ({"sampler": "magic"}, "sampler is 'magic'; accepted are uniform"),
+        ({"sampler": "magic"}, "sampler is 'magic'; accepted are adaptive, uniform"),
         ({"sampler": []}, "sampler is []"),
     ],
     ids=str,
@@ -142,7 +142,7 @@ def test_spans_of_time(
     library: Library,
 ) -> None:
     content = encode(frames=50, fps=5)
-    inputs = Inputs(text="?", videos=[content], video_options=json.dumps(options))
+    inputs = Inputs(text="?", videos=[content], video_options=json.dumps({"sampler": "uniform", **options}))
     plan = plan_of(inputs, settings, writer, library)
     assert [float(f"{t:.1f}") for t in plan.looks[0].medium.timestamps] == times
 

@@ -21,7 +21,8 @@ from preprocess.mentions import Span
 EVENT_SHARE = 0.5
 BEFORE_SHARE = 0.125
 FOCUS_SHARE = 0.5
-"""Of all frames, those for times that the question names, before anything else is given out."""
+"""Of all frames, at most this many for times that the question names, before anything else is given out."""
+FOCUS_FPS = 4.0
 STANDS_OUT = 1.0
 """A change below this score is nothing to look at."""
 SAME_EVENT_SECONDS = 0.06
@@ -60,7 +61,7 @@ def sample_adaptively(
 
 
 def longest_gap(duration: float, count: int, *, focused: bool = False) -> float:
-    """The bound on the seconds between two of `count` frames over `duration`: what is left for filling, and its leeway."""
+    """The bound on the seconds between two of `count` frames over `duration`: what fills gaps, and its leeway."""
     filling = (count - 1) * (1 - FOCUS_SHARE if focused else 1) * (1 - EVENT_SHARE - BEFORE_SHARE)
     return duration / max(filling, 1) * (1 + 2 * LEEWAY)
 
@@ -99,16 +100,22 @@ def _van_der_corput_order(count: int) -> npt.NDArray[np.int64]:
 
 
 def _focused(seconds: npt.NDArray[np.float64], focus: Sequence[Span], count: int) -> list[int]:
-    """Frames at even distances in the spans, at most `count` in all, each span's share by its length."""
-    if not focus:
-        return []
-    lengths = [max(span.end - span.start, 1e-3) for span in focus]
-    frames: list[int] = []
-    for span, length in zip(focus, lengths, strict=True):
-        share = max(int(count * length / sum(lengths)), 1)
-        inside = np.searchsorted(seconds, np.linspace(span.start, span.end, share))
-        frames += np.minimum(inside, len(seconds) - 1).tolist()
-    return sorted(set(frames))[:count]
+    """Frames at even distances in the spans, FOCUS_FPS or what `count` in all allow."""
+    spans = [
+        Span(max(span.start, seconds[0]), min(span.end, seconds[-1]))
+        for span in focus
+        if span.start <= seconds[-1] and span.end >= seconds[0]
+    ]
+    total = sum(span.end - span.start for span in spans)
+    fps = min(FOCUS_FPS, count / max(total, 1 / FOCUS_FPS))
+    frames = [
+        frame
+        for span in spans
+        for frame in np.searchsorted(
+            seconds, np.linspace(span.start, span.end, max(int((span.end - span.start) * fps), 1))
+        )
+    ]
+    return sorted({int(frame) for frame in frames})[:count]
 
 
 def _fill(chosen: set[int], seconds: npt.NDArray[np.float64], distances: npt.NDArray[np.int64], count: int) -> None:

@@ -85,7 +85,6 @@ def temporal_patches(
     if look.video is None or look.indices is None:
         yield temporal_patch([resize(decode_image(library, look.attachment), look.size)] * patching.frames, patching)
         return
-    pictures = decode_frames(library, look.attachment, look.video.timeline, look.indices, interrupt)
-    frames = (resize(picture, look.size) for picture in pictures)
+    frames = decode_frames(library, look.attachment, look.video.timeline, look.indices, look.size, interrupt)
     while group := list(islice(frames, patching.frames)):
         yield temporal_patch(group + group[-1:] * (patching.frames - len(group)), patching)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from queue import SimpleQueue
 
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
+import torch
 
 from preprocess.errors import InvalidArgumentError
 from preprocess.media import Library, upright_rgb
 from preprocess.messages import Attachment
-from preprocess.resize import Size
+from preprocess.resize import Size, resize
+from preprocess.stretches import Stretch, decode_stretch, stretches
 from preprocess.timeline import Timeline
 
 Picture = npt.NDArray[np.uint8]
 """Upright RGB, [height, width, 3]."""
+
+_WORKERS = 2
+_FEW_FRAMES = 4
+"""Wanted frames per stretch, on average, up to which stretches are decoded side by side, each held as a whole."""
+_INTERRUPT_SECONDS = 0.2
 
 
 def decode_frames(
@@ -24,31 +35,22 @@ def decode_frames(
     video: Attachment,
     timeline: Timeline,
     indices: npt.NDArray[np.int64],
+    size: Size,
     interrupt: Callable[[], None],
-) -> Iterator[Picture]:
-    """The frames of `timeline` with the rising `indices`, in order, one for each index.
+) -> Iterator[torch.Tensor]:
+    """The frames of `timeline` with the rising `indices`, in order, one for each index: uint8 [3, height, width].
 
-    Calls `interrupt` for each decoded frame; what that raises ends the decoding. Raises InvalidArgumentError, with the
-    time, where the stream does not decode.
+    Calls `interrupt` now and then, in the caller's thread; what that raises ends the decoding. Raises
+    InvalidArgumentError, with the time, where the stream does not decode.
     """
-    wanted = list(timeline.ticks[indices])
-    reformatter = VideoReformatter()
-    sent = 0
-    for tick, frame in _frames(library, video, timeline, interrupt):
-        if sent < len(wanted) and tick > wanted[sent]:
-            break
-        if frame.is_corrupt and tick == wanted[sent]:
-            break
-        picture = None
-        while sent < len(wanted) and tick == wanted[sent]:
-            if picture is None:
-                rgb: Picture = reformatter.reformat(frame, format="rgb24").to_ndarray().astype(np.uint8, copy=False)
-                picture = upright(rgb, frame.rotation)
-            sent += 1
+    repeats = deque(indices.tolist())
+    for index, picture in _distinct_frames(library, video, timeline, indices, size, interrupt):
+        while repeats and repeats[0] == index:
+            repeats.popleft()
             yield picture
-        if sent == len(wanted):
+        if not repeats:
             return
-    raise _undecodable(video, timeline, wanted[sent])
+    raise _undecodable(video, timeline, timeline.ticks[repeats[0]])
 
 
 def first_frame_size(library: Library, video: Attachment) -> Size:
@@ -81,23 +83,112 @@ def _quarter_turns(rotation: int) -> int:
     return round(rotation / 90) % 4
 
 
-def _frames(
-    library: Library, video: Attachment, timeline: Timeline, interrupt: Callable[[], None]
-) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Every decoded frame with the tick at which the timeline shows it."""
-    with library.open_video(video) as (container, stream):
-        count = 0
-        reached = timeline.ticks[0]
-        try:
-            for frame in container.decode(stream):
+def _distinct_frames(
+    library: Library,
+    video: Attachment,
+    timeline: Timeline,
+    indices: npt.NDArray[np.int64],
+    size: Size,
+    interrupt: Callable[[], None],
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """The frames with their indices, up to the first that does not decode."""
+    if timeline.counted:
+        yield from _straight_through(library, video, timeline, indices, size, interrupt)
+        return
+    plan = stretches(timeline, indices)
+    if len(indices) <= _FEW_FRAMES * len(plan):
+        yield from _side_by_side(library, video, timeline, plan, size, interrupt)
+        return
+    with library.open_video(video) as source:
+        for stretch in plan:
+            yield from _resized(video, timeline, stretch, source, size, interrupt)
+
+
+def _side_by_side(
+    library: Library,
+    video: Attachment,
+    timeline: Timeline,
+    plan: Sequence[Stretch],
+    size: Size,
+    interrupt: Callable[[], None],
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Stretches of few frames leave nothing to share for a codec's own threads: several are decoded at a time."""
+    stopped = threading.Event()
+
+    def go_on() -> None:
+        if stopped.is_set():
+            raise CancelledError
+
+    with ExitStack() as stack:
+        idle: SimpleQueue[tuple[av.container.InputContainer, av.VideoStream]] = SimpleQueue()
+        for _ in range(_WORKERS):
+            container, stream = stack.enter_context(library.open_video(video))
+            stream.codec_context.thread_count = 1
+            idle.put((container, stream))
+        pool = stack.enter_context(ThreadPoolExecutor(_WORKERS, thread_name_prefix="decode"))
+        stack.callback(stopped.set)
+
+        def decode(stretch: Stretch) -> list[tuple[int, torch.Tensor]]:
+            source = idle.get()
+            try:
+                return list(_resized(video, timeline, stretch, source, size, go_on))
+            finally:
+                idle.put(source)
+
+        waiting = deque(plan)
+        running: deque[Future[list[tuple[int, torch.Tensor]]]] = deque()
+        while waiting or running:
+            while waiting and len(running) < 2 * _WORKERS:
+                running.append(pool.submit(decode, waiting.popleft()))
+            while not wait([running[0]], timeout=_INTERRUPT_SECONDS).done:
                 interrupt()
-                tick = timeline.ticks[min(count, len(timeline) - 1)] if timeline.counted else frame.pts
-                count += 1
-                if tick is not None:
-                    reached = tick
-                    yield int(tick), frame
+            interrupt()
+            yield from running.popleft().result()
+
+
+def _resized(
+    video: Attachment,
+    timeline: Timeline,
+    stretch: Stretch,
+    source: tuple[av.container.InputContainer, av.VideoStream],
+    size: Size,
+    interrupt: Callable[[], None],
+) -> Iterator[tuple[int, torch.Tensor]]:
+    reached = stretch.frames[0]
+    try:
+        for index, frame in decode_stretch(*source, timeline, stretch, interrupt):
+            reached = index
+            yield index, resize(_picture(frame), size)
+    except av.FFmpegError as error:
+        raise _undecodable(video, timeline, timeline.ticks[reached]) from error
+
+
+def _straight_through(
+    library: Library,
+    video: Attachment,
+    timeline: Timeline,
+    indices: npt.NDArray[np.int64],
+    size: Size,
+    interrupt: Callable[[], None],
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """For a container that stores no presentation times: the k-th frame that is decoded is frame k."""
+    wanted = set(indices.tolist())
+    with library.open_video(video) as (container, stream):
+        index = 0
+        try:
+            for index, frame in enumerate(container.decode(stream)):
+                interrupt()
+                if index in wanted:
+                    if frame.is_corrupt:
+                        return
+                    yield index, resize(_picture(frame), size)
         except av.FFmpegError as error:
-            raise _undecodable(video, timeline, reached) from error
+            raise _undecodable(video, timeline, timeline.ticks[min(index, len(timeline) - 1)]) from error
+
+
+def _picture(frame: av.VideoFrame) -> Picture:
+    rgb: Picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    return upright(rgb, frame.rotation)
 
 
 def _undecodable(video: Attachment, timeline: Timeline, tick: int) -> InvalidArgumentError:

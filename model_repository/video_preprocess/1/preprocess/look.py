@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import av
 import numpy as np
 import numpy.typing as npt
 
 from preprocess.decode import first_frame_size
 from preprocess.errors import InvalidArgumentError
+from preprocess.glance import MOST_PIXELS, glance
 from preprocess.media import Library, upright_image_size
+from preprocess.mentions import mentioned_spans
 from preprocess.messages import Attachment
 from preprocess.options import VideoOptions
 from preprocess.prompt import PromptMedium
@@ -66,17 +69,33 @@ def open_video(attachment: Attachment, library: Library, interrupt: Callable[[],
     return Video(attachment, timeline, first_frame_size(library, attachment))
 
 
+def look_closer(video: Video, library: Library, interrupt: Callable[[], None]) -> Video:
+    """Takes the changes of the picture from the pictures where that costs little; else those of the packets stay."""
+    timeline = video.timeline
+    if timeline.counted or len(timeline) * video.size.height * video.size.width > MOST_PIXELS:
+        return video
+    with library.open_video(video.attachment) as (container, stream):
+        try:
+            changes = glance(container, stream, timeline.ticks, interrupt)
+        except av.FFmpegError:
+            # Whether what is damaged is looked at at all is not decided yet.
+            return video
+    return replace(video, timeline=replace(timeline, changes=changes))
+
+
 def look_at_video(
     video: Video,
     options: VideoOptions,
     settings: Settings,
     *,
+    question: str = "",
     max_tokens: int | None = None,
     max_temporal_patches: int | None = None,
 ) -> Look:
-    """Chooses frames and their size. `max_tokens` bounds the visual tokens of the video, beside the options' bounds.
+    """Chooses frames and their size; the adaptive sampler gives the times that `question` names frames of their own.
 
-    Without bounds this is the reference's choice. With one, frames become smaller, and where they would fall below
+    `max_tokens` bounds the visual tokens of the video, beside the options' bounds. Without bounds their number and size
+    are the reference's choice. With one, frames become smaller, and where they would fall below
     LEAST_TOKENS_PER_FRAME, fewer; an explicit `min_frames` is kept.
     """
     patching, limits = settings.patching, settings.video
@@ -100,6 +119,7 @@ def look_at_video(
         max_frames=max_frames,
         start_seconds=options.start,
         end_seconds=options.end,
+        focus=tuple(mentioned_spans(question, timeline.end_seconds)),
     )
     indices = SAMPLERS[options.sampler](timeline, bounds)
     size = _named(video.attachment, lambda: video_size(video.size, len(indices), limits, patching))

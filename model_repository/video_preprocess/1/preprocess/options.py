@@ -18,7 +18,7 @@ MAX_TOKENS = 1 << 24
 class VideoOptions:
     """None: the checkpoint's own. Times are seconds of the presentation."""
 
-    sampler: str = "uniform"
+    sampler: str = "adaptive"
     fps: float | None = None
     min_frames: int | None = None
     max_frames: int | None = None

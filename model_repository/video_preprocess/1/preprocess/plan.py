@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from preprocess.errors import InvalidArgumentError
-from preprocess.look import LEAST_TOKENS_PER_FRAME, Look, Video, look_at_image, look_at_video, open_video
+from preprocess.look import LEAST_TOKENS_PER_FRAME, Look, Video, look_at_image, look_at_video, look_closer, open_video
 from preprocess.media import Library
 from preprocess.prompt import Prompt, PromptWriter
 from preprocess.request import Request
@@ -53,7 +53,10 @@ def make_plan(
         if attachment.kind == "image":
             looks.append(look_at_image(attachment, library, settings))
         else:
-            looks.append(look_at_video(open_video(attachment, library, interrupt), options, settings))
+            video = open_video(attachment, library, interrupt)
+            if options.sampler == "adaptive":
+                video = look_closer(video, library, interrupt)
+            looks.append(look_at_video(video, options, settings, question=request.question))
     plan = _write(request, writer, looks)
     room = context_length - min(ANSWER_TOKENS, context_length // 8)
     if len(plan.prompt.token_ids) > room and options.max_video_tokens is None:
@@ -92,6 +95,7 @@ def _fit(request: Request, plan: Plan, room: int, settings: Settings, writer: Pr
                 look.video,
                 request.video_options,
                 settings,
+                question=request.question,
                 max_tokens=max(share - patches * overhead, 1),
                 max_temporal_patches=patches,
             )

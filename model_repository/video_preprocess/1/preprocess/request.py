@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from preprocess.errors import InvalidArgumentError
-from preprocess.messages import Attachment, Message, attach, parse_messages, question
+from preprocess.messages import Attachment, Message, Text, attach, parse_messages, question
 from preprocess.options import VideoOptions, parse_video_options
 
 
@@ -47,6 +47,12 @@ class Request:
     def media(self) -> tuple[Attachment, ...]:
         """In the order in which the prompt shows them."""
         return tuple(part for message in self.messages for part in message.parts if isinstance(part, Attachment))
+
+    @property
+    def question(self) -> str:
+        """What the user says, all turns together."""
+        parts = [part for message in self.messages if message.role == "user" for part in message.parts]
+        return "\n".join(part.text for part in parts if isinstance(part, Text))
 
 
 def parse_request(inputs: Inputs, limits: Limits) -> Request:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from preprocess.adaptive import sample_adaptively
+from preprocess.mentions import Span
 from preprocess.timeline import Timeline
 
 
@@ -23,6 +25,8 @@ class SamplingBounds:
     max_frames: int
     start_seconds: float | None = None
     end_seconds: float | None = None
+    focus: tuple[Span, ...] = ()
+    """What the question names: spans that get frames of their own."""
 
 
 FrameIndices = npt.NDArray[np.int64]
@@ -38,16 +42,27 @@ def uniform(timeline: Timeline, bounds: SamplingBounds) -> FrameIndices:
     """
     first, last = _between(timeline, bounds)
     total = last - first
+    sampled = _frame_count(timeline, first, last, bounds)
     if timeline.rate is not None:
-        sampled = _frame_count(total / float(timeline.rate), total, bounds)
         fractional = np.linspace(0, total - 1, sampled)
     else:
-        ends = np.append(timeline.seconds, timeline.end_seconds)
-        sampled = _frame_count(ends[last] - ends[first], total, bounds)
         times = timeline.seconds[first:last]
         # Rounded first, so that what lies half-way between two frames but for an error of arithmetic is a tie here too.
         fractional = np.interp(np.linspace(times[0], times[-1], sampled), times, np.arange(total)).round(6)
     return first + fractional.round().astype(np.int64)
+
+
+def adaptive(timeline: Timeline, bounds: SamplingBounds) -> FrameIndices:
+    """As many frames as `uniform` takes, dense where the picture changes and where the question looks."""
+    first, last = _between(timeline, bounds)
+    return first + sample_adaptively(
+        timeline.seconds[first:last],
+        timeline.changes[first:last],
+        timeline.decode_ranks[first:last],
+        timeline.key_frames[first:last],
+        _frame_count(timeline, first, last, bounds),
+        bounds.focus,
+    )
 
 
 def _between(timeline: Timeline, bounds: SamplingBounds) -> tuple[int, int]:
@@ -61,8 +76,14 @@ def _between(timeline: Timeline, bounds: SamplingBounds) -> tuple[int, int]:
     return first, max(last, first + 1)
 
 
-def _frame_count(seconds: float, total: int, bounds: SamplingBounds) -> int:
+def _frame_count(timeline: Timeline, first: int, last: int, bounds: SamplingBounds) -> int:
+    total = last - first
+    if timeline.rate is not None:
+        seconds = total / float(timeline.rate)
+    else:
+        ends = np.append(timeline.seconds, timeline.end_seconds)
+        seconds = ends[last] - ends[first]
     return min(max(int(seconds * bounds.fps), bounds.min_frames), bounds.max_frames, total)
 
 
-SAMPLERS: dict[str, Sampler] = {"uniform": uniform}
+SAMPLERS: dict[str, Sampler] = {"adaptive": adaptive, "uniform": uniform}

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from preprocess.change import Score, packet_score
 from preprocess.errors import InvalidArgumentError
 
 # VP8 marks frames that are never shown (alternate references) in the first byte of their packets.
@@ -28,6 +29,10 @@ class Timeline:
     """Seconds per tick."""
     key_frames: npt.NDArray[np.bool_]
     packet_bytes: npt.NDArray[np.int64]
+    decode_ranks: npt.NDArray[np.int64]
+    """How many frames are decoded before each."""
+    changes: Score
+    """How far each frame stands out from those around it by its change of the picture."""
     rate: Fraction | None
     """Frames per second if it is constant, else None."""
     last_frame_ticks: int
@@ -114,6 +119,8 @@ def _arrange(
         time_base=time_base,
         key_frames=keys[order],
         packet_bytes=sizes[order],
+        decode_ranks=order,
+        changes=packet_score(sizes[order], keys[order], order),
         rate=rate,
         last_frame_ticks=round(1 / rate / time_base) if rate else int(durations[order[-1]]) or mean_ticks,
         counted=counted,
