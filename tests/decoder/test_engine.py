@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 from decoder.harness import Answer, Harness, greedy, make_prompt, make_settings
 from engine.errors import RequestError
 from engine.protocol import EngineState
+from engine.pytorch.prompt import Prompt as EnginePrompt
+from engine.pytorch.prompt import Stretch
 from engine.sampling_parameters import SamplingParameters
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -171,6 +173,31 @@ def test_penalties_see_the_prompt_and_the_answer(checkpoint: Path, harness: Star
     once = engine.ask(prompt, greedy(32, presence_penalty=2.0, frequency_penalty=2.0, repetition_penalty=10.0)).ids
     assert len(set(once)) == 32
     assert not set(once) & set(prompt.token_ids.tolist())
+
+
+def test_pieces_may_come_while_a_step_is_prepared(
+    checkpoint: Path, harness: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A piece is fed by another thread exactly while the engine reads the pieces before it."""
+    prompt = make_prompt(checkpoint, 7, greedy_tokens=32)
+    pieces = prompt.pieces(20, 40)
+    engine = harness()
+    read = EnginePrompt.read
+    feeding = []
+
+    def interrupted(self: EnginePrompt, tokens: int) -> Iterator[Stretch]:
+        for stretch in read(self, tokens):
+            if len(feeding) < 2:
+                feeding.append(threading.Thread(target=engine.engine.feed, args=("s", pieces[1 + len(feeding)])))
+                feeding[-1].start()
+                feeding[-1].join(timeout=0.2)
+            yield stretch
+
+    monkeypatch.setattr(EnginePrompt, "read", interrupted)
+    answer = engine.open("s", prompt, greedy(32))
+    engine.engine.feed("s", pieces[0])
+    assert answer.over.wait(60)
+    assert (answer.error, answer.ids) == ("", list(prompt.greedy))
 
 
 ACTIONS = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["feed", "feed", "feed", "cancel"])), max_size=30)
