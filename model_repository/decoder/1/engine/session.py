@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 from engine.answer import Answer
@@ -18,8 +17,6 @@ from engine.reply import Reply
 from engine.sampling_parameters import SamplingParameters, parse_sampling_parameters
 from engine.settings import Settings
 from engine.usage import Timeline
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
