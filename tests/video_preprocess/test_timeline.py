@@ -1,0 +1,81 @@
+"""Times and pictures against what the file was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import media
+import numpy as np
+import pytest
+from preprocess.decode import decode_frames
+from preprocess.look import Video, open_video
+from preprocess.media import Library
+from preprocess.messages import Attachment
+from preprocess.resize import Size
+from preprocess.sampling import SamplingBounds, uniform
+
+Encode = Callable[..., bytes]
+
+
+def opened(content: bytes, library: Library) -> Video:
+    return open_video(Attachment("video", "v", content), library, lambda: None)
+
+
+def pictures(video: Video, indices: list[int], library: Library) -> list[np.ndarray]:
+    """Upright and in their own size: uint8 [height, width, 3] each."""
+    frames = decode_frames(library, video.attachment, video.timeline, np.array(indices), video.size, lambda: None)
+    return [frame.permute(1, 2, 0).numpy() for frame in frames]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize(("audio", "first"), [(True, 1.5), (False, 0.0)])
+def test_times_are_those_of_a_players_clock(
+    name: str, audio: bool, first: float, encode: Encode, library: Library
+) -> None:
+    """It starts with whatever comes first: the sound, which starts at zero, or else the pictures."""
+    content = encode(name, frames=20, fps=10, variable=True, start_offset_seconds=1.5, audio=audio, seed=4)
+    timeline = opened(content, library).timeline
+    true = [first + tick / 1000 for tick in media.frame_ticks(20, fps=10, variable=True, seed=4)]
+    np.testing.assert_allclose(timeline.seconds, true, atol=1e-3)
+    assert timeline.rate is None
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_counts_its_frames(codec: str, encode: Encode, library: Library) -> None:
+    video = opened(encode("a.avi", codec=codec, frames=20, fps=10), library)
+    np.testing.assert_allclose(video.timeline.seconds, np.arange(20) / 10)
+    assert [media.frame_number(picture) for picture in pictures(video, [0, 7, 7, 19], library)] == [0, 7, 7, 19]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mov", "libx265"), ("a.webm", "libvpx-vp9")])
+def test_frames_are_those_that_were_asked_for(name: str, codec: str, encode: Encode, library: Library) -> None:
+    video = opened(encode(name, codec=codec, frames=30, variable=True), library)
+    assert [media.frame_number(picture) for picture in pictures(video, [1, 2, 15, 28], library)] == [1, 2, 15, 28]
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_pictures_are_turned_clockwise_as_the_header_says(rotation: int, encode: Encode, library: Library) -> None:
+    upright, turned = (opened(encode(rotation=degrees, frames=2), library) for degrees in (0, rotation))
+    assert upright.size == Size(64, 96)
+    assert turned.size == (Size(64, 96) if rotation == 180 else Size(96, 64))
+    (first,), (second,) = (pictures(video, [0], library) for video in (upright, turned))
+    np.testing.assert_array_equal(second, np.rot90(first, k=-rotation // 90))
+
+
+def test_variable_rate_is_sampled_evenly_in_time(encode: Encode, library: Library) -> None:
+    timeline = opened(encode("a.mkv", frames=60, fps=10, variable=True), library).timeline
+    times = timeline.seconds[uniform(timeline, SamplingBounds(fps=1, min_frames=8, max_frames=8))]
+    even = np.linspace(timeline.seconds[0], timeline.seconds[-1], 8)
+    longest_frame = np.diff(timeline.seconds).max()
+    assert np.abs(times - even).max() <= longest_frame / 2 + 1e-9
+
+
+@pytest.mark.parametrize("options", [{"fps": 30}, {"fps": 24}, {"fps": 29.97}])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_rounding_to_the_containers_clock_is_no_variable_rate(
+    name: str, options: dict[str, Any], encode: Encode, library: Library
+) -> None:
+    timeline = opened(encode(name, frames=40, **options), library).timeline
+    assert timeline.rate is not None
+    assert float(timeline.rate) == pytest.approx(options["fps"], abs=1e-3)
