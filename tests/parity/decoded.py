@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -26,22 +28,20 @@ def sampled_video(content: bytes, options: dict[str, Any], processor: Any) -> re
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
         time_base = stream.time_base
-        start = round((container.start_time or 0) / av.time_base / time_base)
+        rates = (stream.average_rate, stream.guessed_rate)
+        start = max(round((container.start_time or 0) / av.time_base / time_base), 0)
         # AVI stores no presentation times: its frames are shown one after the other.
         counted = container.format.name == "avi"
     times = np.array([number if counted else frame.pts for number, frame in enumerate(frames)], dtype=np.int64)
-    steps = np.diff(times)
-    constant = len(steps) == 0 or steps.max() - steps.min() <= 1
-    rate = float(1 / (np.mean(steps) * time_base)) if len(steps) else 1.0
+    start = min(start, int(times[0]))
+    rate = _constant_rate(times, rates, time_base)
+    seconds = len(frames) / float(rate) if rate else float((times[-1] + frames[-1].duration - times[0]) * time_base)
 
     sampler = processor.video_processor
-    limits = {"min_frames": options.get("min_frames"), "max_frames": options.get("max_frames")}
-    for name, value in limits.items():
-        limits[name] = getattr(sampler, name) if value is None else value
-    count = int(len(frames) / rate * options.get("fps", sampler.fps) + 1e-6)
-    count = min(max(count, limits["min_frames"]), limits["max_frames"], len(frames))
-    if constant:
-        metadata = VideoMetadata(total_num_frames=len(frames), fps=rate)
+    least, most = (options.get(name, getattr(sampler, name)) for name in ("min_frames", "max_frames"))
+    count = min(max(int(seconds * options.get("fps", sampler.fps)), least), most, len(frames))
+    if rate:
+        metadata = VideoMetadata(total_num_frames=len(frames), fps=float(rate))
         indices = sampler.sample_frames(metadata, num_frames=count)
     else:
         wanted = np.linspace(times[0], times[-1], count)
@@ -54,3 +54,11 @@ def sampled_video(content: bytes, options: dict[str, Any], processor: Any) -> re
     return reference.ReferenceVideo(
         np.ascontiguousarray(np.stack(turned)), [int(times[i]) - start for i in indices], time_base.denominator
     )
+
+
+def _constant_rate(times: np.ndarray, rates: Iterable[Fraction | None], time_base: Fraction) -> Fraction | None:
+    """The first of the rates on whose even grid every frame lies, within a tick."""
+    for rate in rates:
+        if rate and np.abs(times - times[0] - np.arange(len(times)) * float(1 / rate / time_base)).max() <= 1:
+            return rate
+    return None
