@@ -34,7 +34,8 @@ class CollectedPrompt:
         """Takes the next piece over."""
         self.token_ids.append(piece.token_ids)
         self.positions.append(piece.positions)
-        self.rows.append(torch.from_numpy(piece.rows).to(self.dtype))
+        # A copy, alone in its memory: a handle shares all the memory that a tensor is a part of.
+        self.rows.append(torch.tensor(piece.rows, dtype=self.dtype))
 
     def all_token_ids(self) -> NDArray[np.int32]:
         """int32 [tokens]"""

@@ -63,7 +63,7 @@ def hand_over(prompt: CollectedPrompt, next_position: int, tokenizer: Tokenizer,
 
 
 def _split(piece: _Item) -> list[_Item]:
-    """One item per run. Copies: a handle shares the whole memory that a tensor is a part of."""
+    """One item per run, each alone in its memory."""
     rows = piece.rows.split([run.tokens for run in piece.runs])
     return [_Item([run], part.clone()) for run, part in zip(piece.runs, rows, strict=True)]
 
