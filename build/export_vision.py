@@ -61,7 +61,7 @@ def _fingerprint(checkpoint: Path) -> str:
     digest.update(torch.__version__.encode())
     for name, tensor in read_vision_tensors(checkpoint):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -1,7 +1,8 @@
 """`make bench-batching`: eight requests at once through the server against transformers.generate, one after the other.
 
 The same checkpoint, videos, questions and greedy tokens on the same machine. Our time holds everything: upload, video
-decoding, sampling, encoding, prefill, generation. The reference's holds `generate` alone, with its inputs prepared before.
+decoding, sampling, encoding, prefill, generation. The reference's holds `generate` alone, with its inputs prepared
+before.
 """
 
 from __future__ import annotations

@@ -330,6 +330,15 @@ def test_progress_comes_when_asked_and_not_too_often(stage_3: Callable[..., Stag
     assert quiet.reply.progress == []
 
 
+def test_a_heartbeat_repeats_the_progress(stage_3: Callable[..., Stage3]) -> None:
+    client = stage_3(scripted=True).stage_1()
+    client.open(progress=True)
+    client.plan()
+    client.send(None)
+    wait(lambda: len(client.reply.progress) == 3)
+    assert client.reply.progress[1] == client.reply.progress[2]
+
+
 def test_stop_ends_all_requests_with_an_id(stage_3: Callable[..., Stage3]) -> None:
     stage = stage_3(kv_cache_tokens=50_000)
     first, second, other = (stage.stage_1() for _ in range(3))

@@ -16,8 +16,8 @@ from engine.checkpoint import read_generation_config, read_model_config
 from engine.chunk import Chunk, parse_header
 from engine.credits import close_abandoned
 from engine.detokenizer import Vocabulary
+from engine.engines import create_engine
 from engine.errors import RequestError
-from engine.pytorch.pytorch_engine import create_engine
 from engine.reply import Response
 from engine.session import Services
 from engine.sessions import ChunkArrived, EngineSpoke, Inbox, Message, Sessions, StateAsked, StopAsked

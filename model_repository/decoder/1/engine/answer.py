@@ -28,7 +28,7 @@ class Answer:
         self._wants_progress = progress
         self._text = TextStream(vocabulary, sampling.stop, skip_special_tokens=sampling.skip_special_tokens)
         self._unsent = ""
-        self._progress_phase = ""
+        self._progress: dict[str, Any] = {}
         self._progress_sent = 0.0
 
     def add(self, token_ids: tuple[int, ...], finish_reason: str) -> str:
@@ -55,10 +55,15 @@ class Answer:
     def progress(self, phase: str, prompt_tokens: int, prefilled_tokens: int, now: float) -> None:
         """Sends how far the prompt is: at once when the phase changes or ends, else not too often."""
         due = now - self._progress_sent >= PROGRESS_INTERVAL_SECONDS or prefilled_tokens == prompt_tokens
-        if self._wants_progress and (due or phase != self._progress_phase):
-            self._progress_phase, self._progress_sent = phase, now
-            progress = {"phase": phase, "prompt_tokens": prompt_tokens, "prefilled_tokens": prefilled_tokens}
-            self._reply.send(Response(progress=json.dumps(progress)))
+        if due or phase != self._progress.get("phase"):
+            self._progress = {"phase": phase, "prompt_tokens": prompt_tokens, "prefilled_tokens": prefilled_tokens}
+            self.repeat_progress(now)
+
+    def repeat_progress(self, now: float) -> None:
+        """Sends the last progress again: a sign of life for a client that waits for something else."""
+        self._progress_sent = now
+        if self._wants_progress:
+            self._reply.send(Response(progress=json.dumps(self._progress)))
 
     def finish(self, reason: str, usage: dict[str, Any]) -> None:
         """Sends what is left of the text, the finish reason and the usage."""

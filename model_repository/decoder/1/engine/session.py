@@ -66,7 +66,10 @@ class Session:
             self._credits = Credits(self._services.settings.credits_directory, self.name)
         if chunk.cancelled:
             self.finish("cancelled", chunk.arrived)
-        elif chunk.header.index is not None:
+        elif chunk.header.index is None:
+            if self._answer is not None:
+                self._answer.repeat_progress(chunk.arrived)
+        else:
             for ready in self._order.put(chunk.header.index, chunk):
                 self._take(ready)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ENGINES = ("pytorch",)
+ENGINES = ("pytorch", "tensorrt_llm")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 

@@ -31,11 +31,14 @@ LLM_ARGUMENTS = "llm.json"
 
 @dataclass
 class _Session:
-    """max_tokens: what is left for the answer. stop_token_ids: the checkpoint's own first. result: once submitted."""
+    """max_tokens: what is left for the answer. stop_token_ids: the checkpoint's own first.
+
+    prompt: until it is submitted; result: from then on.
+    """
 
     name: str
     request: Request
-    prompt: CollectedPrompt
+    prompt: CollectedPrompt | None
     max_tokens: int
     stop_token_ids: tuple[int, ...]
     result: Any = None
@@ -111,7 +114,7 @@ class TensorRTLLMEngine:
         """Takes a piece over, and submits the prompt when it is the last."""
         with self._lock:
             found = self._sessions.get(session)
-            if found is None:
+            if found is None or found.prompt is None:
                 return
             found.prompt.add(piece)
             self._listener(session, Prefilled(len(piece.token_ids)))
@@ -159,10 +162,12 @@ class TensorRTLLMEngine:
 
     async def _submit(self, session: _Session) -> Any:
         """The answer's outputs as they come; None for a session that was cancelled meanwhile."""
+        prompt, session.prompt = session.prompt, None
+        assert prompt is not None
         # Off the loop: hashing and copying the rows of a long video takes a while, and others generate meanwhile.
         handover = await asyncio.to_thread(
             hand_over,
-            session.prompt,
+            prompt,
             session.request.next_position,
             self._tokenizer,
             layouts=self._support.layouts,
