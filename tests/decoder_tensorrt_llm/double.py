@@ -15,7 +15,7 @@ import itertools
 import sys
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -144,8 +144,8 @@ class SamplingParams:
 class Result:
     """What `generate_async` returns: outputs as they come, each with all tokens so far."""
 
-    def __init__(self, llm: LLM, session: str, *, strip_stop: bool) -> None:
-        self._llm, self._session, self._strip_stop = llm, session, strip_stop
+    def __init__(self, llm: LLM, session: str, begin: Callable[[], None], *, strip_stop: bool) -> None:
+        self._llm, self._session, self._begin, self._strip_stop = llm, session, begin, strip_stop
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Any] = asyncio.Queue()
         self._ids: list[int] = []
@@ -161,6 +161,9 @@ class Result:
 
     async def __aiter__(self) -> Any:
         reason = None
+        await asyncio.sleep(0.01)
+        if not self.aborted:
+            self._begin()
         while reason is None:
             match await self._events.get():
                 case Tokens(ids, finish_reason):
@@ -223,25 +226,31 @@ class LLM:
     ) -> Result:
         assert streaming
         self.requests.append(disaggregated_params)
-        if disaggregated_params is None:
-            token_ids = np.array(inputs["prompt_token_ids"], np.int32)
-            positions = np.tile(np.arange(len(token_ids), dtype=np.int32), (3, 1))
-            rows, next_position = np.zeros((0, self.config.row_width), np.float32), len(token_ids)
-        else:
-            token_ids, rows = self._prompt(inputs, disaggregated_params)
-            positions, next_position = self._positions(disaggregated_params, len(token_ids))
-        assert len(token_ids) + sampling_params.max_tokens <= self.max_seq_len
         session = f"request {len(self.results)}"
-        self.results[session] = result = Result(self, session, strip_stop=self.strip_stop)
-        self.engine.open(session, Request(len(token_ids), next_position, sampling_params.ours()))
-        self.engine.feed(session, PromptPiece(token_ids, positions, rows, last=True))
-        return result
+        token_ids = self._token_ids(inputs, disaggregated_params)
+        assert len(token_ids) + sampling_params.max_tokens <= self.max_seq_len
+
+        def begin() -> None:
+            """In the worker, some time later: handles are read here."""
+            tokens, positions, next_position = len(token_ids), np.arange(len(token_ids), dtype=np.int32), len(token_ids)
+            rows, positions = np.zeros((0, self.config.row_width), np.float32), np.tile(positions, (3, 1))
+            if disaggregated_params is not None:
+                handles = disaggregated_params.multimodal_embedding_handles
+                rows = torch.cat([SharedTensorContainer.restore(handle) for handle in handles]).float().numpy()
+                positions, next_position = self._positions(disaggregated_params, tokens)
+            self.engine.open(session, Request(tokens, next_position, sampling_params.ours()))
+            self.engine.feed(session, PromptPiece(token_ids, positions, rows, last=True))
+
+        self.results[session] = Result(self, session, begin, strip_stop=self.strip_stop)
+        return self.results[session]
 
     def shutdown(self) -> None:
         self.engine.close()
         self.shut_down = True
 
-    def _prompt(self, inputs: dict[str, Any], parameters: DisaggregatedParams) -> tuple[np.ndarray, np.ndarray]:
+    def _token_ids(self, inputs: dict[str, Any], parameters: DisaggregatedParams | None) -> np.ndarray:
+        if parameters is None:
+            return np.array(inputs["prompt_token_ids"], np.int32)
         handles = parameters.multimodal_embedding_handles
         for number, handle in enumerate(handles):
             if handle["tensor_size"][1] != self.config.row_width:
@@ -250,12 +259,8 @@ class LLM:
                     f" got {handle['tensor_size'][1]}."
                 )
         layout = getattr(parameters, "multimodal_layout", None)
-        if layout is None:
-            token_ids = self._expand(inputs["prompt"], [handle["tensor_size"][0] for handle in handles])
-        else:
-            token_ids = self._check_layout(layout, [handle["tensor_size"][0] for handle in handles])
-        rows = torch.cat([SharedTensorContainer.restore(handle) for handle in handles])
-        return token_ids, rows.float().numpy()
+        lengths = [handle["tensor_size"][0] for handle in handles]
+        return self._expand(inputs["prompt"], lengths) if layout is None else self._check_layout(layout, lengths)
 
     def _expand(self, text: str, lengths: list[int]) -> np.ndarray:
         collapsed = self.tokenizer.encode(text, add_special_tokens=False).ids

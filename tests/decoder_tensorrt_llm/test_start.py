@@ -7,9 +7,11 @@ import pytest
 from decoder.harness import make_settings
 from decoder_tensorrt_llm import double
 from decoder_tensorrt_llm.conftest import llm_arguments
+from engine import engines
+from engine.pytorch.pytorch_engine import PyTorchEngine
 from engine.settings import Settings
 from engine.tensorrt_llm.support import probe
-from engine.tensorrt_llm.tensorrt_llm_engine import create_engine
+from engine.tensorrt_llm.tensorrt_llm_engine import TensorRTLLMEngine, create_engine
 
 Place = Callable[..., Settings]
 
@@ -67,3 +69,11 @@ def test_settings_that_differ_from_the_build_are_refused_by_name(
     double.install(monkeypatch, "layouts")
     with pytest.raises(ValueError, match=message):
         create_engine(place(llm_arguments(), **changes), lambda *_: None)
+
+
+def test_the_engine_parameter_chooses_the_engine(monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> None:
+    double.install(monkeypatch, "layouts")
+    for name, kind in (("tensorrt_llm", TensorRTLLMEngine), ("pytorch", PyTorchEngine)):
+        engine = engines.create_engine(make_settings(checkpoint, engine=name), lambda *_: None)
+        assert type(engine) is kind
+        engine.close()
