@@ -32,6 +32,7 @@ def deploy(plan: Plan, assembled: Path, vision_plan: Path, checkpoint: Path, des
         shutil.copytree(assembled / stage, draft / stage, ignore=ignored, copy_function=_link)
     # TensorRT-LLM reads a folder as the hub has it: tokenizer, processors and all.
     _replace_files(checkpoint, draft / DECODER_CHECKPOINT)
+    mirror_tied_embeddings(draft / DECODER_CHECKPOINT / "config.json")
     _link(vision_plan, _made(draft / "vision_encoder" / "1") / PLAN_FILE)
     for model, text in gpu_configurations(plan, assembled).items():
         _write(draft / model / "config.pbtxt", text)
@@ -49,6 +50,16 @@ def bound_images(folder: Path, max_tokens: int) -> None:
             content = json.loads(path.read_text(encoding="utf-8"))
             _bound_pixels(content if section is None else content.get(section, {}), max_tokens * TOKEN_PIXELS)
             _write(path, json.dumps(content, indent=2) + "\n")
+
+
+def mirror_tied_embeddings(path: Path) -> None:
+    """Write the top level's `tie_word_embeddings` into the text configuration too.
+
+    transformers from 5.5 on has another default there, and TensorRT-LLM asks there: the logits would drift silently.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["text_config"]["tie_word_embeddings"] = config.get("tie_word_embeddings", False)
+    _write(path, json.dumps(config, indent=2) + "\n")
 
 
 def _bound_pixels(processor: dict[str, Any], max_pixels: int) -> None:

@@ -116,6 +116,14 @@ def test_a_gpu_repository_holds_what_tensorrt_llm_loads_and_leaves_the_assembled
     assert not (deployed / "vision_encoder" / "1" / "model.py").exists()
 
 
+def test_tied_embeddings_are_said_where_tensorrt_llm_asks(deployed: Path, checkpoint: Path) -> None:
+    original = json.loads((checkpoint / "config.json").read_text())
+    config = json.loads((deployed / "decoder" / "1" / "checkpoint" / "config.json").read_text())
+    assert config["text_config"].pop("tie_word_embeddings") is original["tie_word_embeddings"] is True
+    original["text_config"].pop("tie_word_embeddings", None)
+    assert config == original
+
+
 def test_pictures_are_bounded_to_what_the_plan_was_built_for(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(
         json.dumps({"size": {"longest_edge": 16_777_216, "shortest_edge": 65_536}, "patch_size": 16})
