@@ -21,7 +21,7 @@ CLIPS = Path(__file__).parents[1] / ".cache" / "clips"
 FPS = 25
 _TICKS_PER_SECOND = 90_000
 _H264 = {"preset": "veryfast", "b": "4500k", "maxrate": "6M", "bufsize": "9M"}
-_H265 = {"preset": "ultrafast", "crf": "26", "x265-params": "log-level=none"}
+_H265 = {"preset": "ultrafast", "b": "3M", "x265-params": "log-level=none:vbv-maxrate=5000:vbv-bufsize=6000"}
 _SAMPLING = (
     ("libx264", {"preset": "veryfast", "crf": "23"}),
     ("libx264", {"preset": "veryfast", "b": "300k", "maxrate": "450k", "bufsize": "600k"}),
@@ -42,7 +42,7 @@ def long_clip(seconds: float) -> Clip:
 
 
 def hevc_clip(seconds: float) -> Clip:
-    return _joined(f"hevc-{seconds:g}s.mp4", _pieces("hevc", everyday_pieces()[:2], "libx265", _H265), seconds)
+    return _joined(f"hevc-{seconds:g}s.mp4", _pieces("hevc", everyday_pieces()[:3], "libx265", _H265), seconds)
 
 
 def phone_clip(seconds: float) -> Clip:
