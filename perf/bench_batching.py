@@ -45,6 +45,7 @@ def ask_all(client: Client, videos: list[bytes], tokens: int, *, together: bool)
         answers[number] = client.ask(
             videos[number],
             "What happens, and when?",
+            sampler="uniform",  # the reference's
             temperature=0.0,
             max_tokens=tokens,
             ignore_eos=True,
