@@ -1,0 +1,28 @@
+# syntax=docker/dockerfile:1
+# The server for a repository that the builder made: Triton with its TensorRT and Python backends, TensorRT-LLM in the decoder.
+#
+# Not NVIDIA's image with TensorRT-LLM (26.07-trtllm-python-py3): it holds 1.2.1, which takes one embedding per request where a
+# video has one per pair of frames, and of backends only TensorRT-LLM's and Python's, where stage 2 is a TensorRT plan.
+# This one has both backends; TensorRT-LLM is installed beside it as NVIDIA's installation page says.
+FROM nvcr.io/nvidia/tritonserver:26.07-py3
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1
+# TensorRT-LLM starts its worker through MPI.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libopenmpi-dev \
+    && rm --recursive --force /var/lib/apt/lists/*
+COPY requirements/gpu.txt /tmp/requirements/gpu.txt
+RUN python3 -m pip install --requirement /tmp/requirements/gpu.txt
+COPY build /opt/qwen3-vl/build
+COPY requirements /opt/qwen3-vl/requirements
+RUN mkdir --parents /data && chown --recursive 1000 /data
+USER 1000
+WORKDIR /data
+ENV PYTHONPATH=/opt/qwen3-vl/build
+VOLUME ["/data"]
+EXPOSE 8000 8001 8002 8003
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15m --retries=3 \
+    CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8003/ready', timeout=4)"]
+STOPSIGNAL SIGTERM
+# Refuses a repository for another card or version before anything is loaded.
+CMD ["python3", "-m", "engines.serve", "/data/engines/repository", "--host", "0.0.0.0", "--log", "/data/triton.log"]

@@ -1,0 +1,85 @@
+"""What can be said of the images without building them: what they copy exists, what they install is pinned."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+COMPOSE_FILES = sorted((ROOT / "docker").glob("compose.*.yaml"))
+
+
+def instructions(path: Path) -> list[tuple[str, str]]:
+    """Each instruction of a Dockerfile and its arguments, lines joined."""
+    lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in joined.splitlines() if line.strip()]
+
+
+def is_sent(path: Path) -> bool:
+    """Whether .dockerignore lets a folder into the build: everything is out but what a `!` line names."""
+    lines = (ROOT / ".dockerignore").read_text().split()
+    assert lines[0] == "**"
+    return f"!{path.parts[0]}" in lines
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_what_is_copied_exists_and_is_sent(dockerfile: Path) -> None:
+    copies = [arguments.split() for name, arguments in instructions(dockerfile) if name == "COPY"]
+    assert copies
+    for copy in copies:
+        if any(word.startswith("--from=") for word in copy):
+            continue
+        for source in [word for word in copy if not word.startswith("--")][:-1]:
+            assert (ROOT / source).exists(), source
+            assert is_sent(Path(source)), source
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_bases_are_pinned_and_the_last_user_is_not_root(dockerfile: Path) -> None:
+    steps = instructions(dockerfile)
+    bases = [arguments.split()[0] for name, arguments in steps if name == "FROM"]
+    assert all(re.search(r":[\d.]+\d-[\w.-]+$", base) for base in bases), bases
+    assert [arguments for name, arguments in steps if name == "USER"][-1] == "1000"
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_packages_are_pinned(dockerfile: Path) -> None:
+    copied = " ".join(arguments for name, arguments in instructions(dockerfile) if name == "COPY")
+    names = [Path(name).name for name in re.findall(r"requirements/\w+\.txt", copied)]
+    assert names
+    for name in names:
+        lines = (ROOT / "requirements" / name).read_text().splitlines()
+        packages = [line for line in lines if line and not line.startswith(("#", "-r"))]
+        assert all(re.fullmatch(r"[\w.-]+(\[\w+\])?==[\w.]+", line) for line in packages), packages
+
+
+@pytest.mark.parametrize("dockerfile", [path for path in DOCKERFILES if "gpu" in path.stem or "cpu" in path.stem])
+def test_servers_are_healthy_when_a_model_has_answered(dockerfile: Path) -> None:
+    (check,) = [arguments for name, arguments in instructions(dockerfile) if name == "HEALTHCHECK"]
+    assert "127.0.0.1:8003/ready" in check
+
+
+@pytest.mark.parametrize("compose_file", COMPOSE_FILES, ids=lambda path: path.stem)
+def test_compose_files_build_from_files_that_exist(compose_file: Path) -> None:
+    compose: dict[str, Any] = yaml.safe_load(compose_file.read_text())
+    for service in compose["services"].values():
+        context = (compose_file.parent / service["build"]["context"]).resolve()
+        assert context == ROOT
+        assert (context / service["build"]["dockerfile"]).is_file()
+        assert re.search(r":\d+\.\d+\.\d+$", service["image"])
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in compose["volumes"] or (compose_file.parent / source).exists()
+    server = compose["services"]["server"]
+    assert server["shm_size"] in ("1gb", "16gb")
+    assert {port.rsplit(":", 1)[1] for port in server["ports"]} == {"8000", "8001", "8002", "8003"}
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "docker").glob("*.sh")), ids=lambda path: path.stem)
+def test_scripts_are_shell(script: Path) -> None:
+    subprocess.run(["bash", "-n", script], check=True)
