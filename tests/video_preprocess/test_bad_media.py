@@ -155,6 +155,17 @@ def test_image_that_was_cut_off(library: Library) -> None:
         decode_image(library, Attachment("image", "image[0]", media.make_image()[:2000]))
 
 
+def test_image_whose_orientation_is_damaged(library: Library, settings: Settings) -> None:
+    image = Attachment("image", "image[0]", media.make_image()[:-200])
+    with pytest.raises(InvalidArgumentError, match=r"image\[0\]: cannot be decoded: image file is truncated"):
+        look_at_image(image, library, settings)
+
+
+def test_codec_that_is_not_known(encode: Encode, library: Library) -> None:
+    content = encode().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC")
+    assert "has no video stream that can be decoded" in opening(content, library)
+
+
 def test_sizes_are_bounded(encode: Encode, settings: Settings) -> None:
     small = Library(None, max_frame_pixels=64 * 64)
     assert "96x64 pixels; at most 4096 pixels are accepted" in opening(encode("a.mp4"), small)

@@ -55,7 +55,7 @@ class Library:
             ) from error
         with container:
             stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream):
+            if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
                 raise InvalidArgumentError(f"{attachment.name} has no video stream that can be decoded")
             self.check_size(Size(stream.height, stream.width), attachment.name)
             # And whatever size the stream itself turns out to have.
@@ -119,8 +119,13 @@ def _check_length(file: io.BytesIO | str, name: str) -> None:
 
 
 def upright_image_size(image: Image.Image) -> Size:
-    """The size once the camera's orientation (EXIF) is applied, without decoding."""
-    if image.getexif().get(0x0112) in (5, 6, 7, 8):
+    """The size once the camera's orientation (EXIF) is applied. Raises InvalidArgumentError where that is damaged."""
+    try:
+        orientation = image.getexif().get(0x0112)
+    except (OSError, SyntaxError, ValueError) as error:
+        # A PNG may have it behind its pixels, which are decoded on the way.
+        raise InvalidArgumentError(f"cannot be decoded: {error}") from error
+    if orientation in (5, 6, 7, 8):
         return Size(image.width, image.height)
     return Size(image.height, image.width)
 
