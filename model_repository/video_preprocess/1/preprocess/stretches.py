@@ -96,10 +96,17 @@ def _wanted(frames: Sequence[av.VideoFrame], ticks: set[int]) -> Iterator[tuple[
 def _packets(
     container: av.container.InputContainer, stream: av.VideoStream, timeline: Timeline, entry: int
 ) -> Iterator[av.Packet]:
-    """The stream's packets from the key frame `entry` on."""
+    """The stream's packets from the key frame `entry` on; all of them if it is none.
+
+    Frames before the first key frame that is shown refer to one that an edit list hides, if any.
+    """
     tick = int(timeline.ticks[entry])
     # Containers index decoding times, so that a seek may land on a later key frame: then a little earlier is tried.
     margin = _REORDERED_FRAMES * timeline.last_frame_ticks
+    if not timeline.key_frames[entry]:
+        container.seek(int(timeline.ticks[0]) - margin, stream=stream)
+        yield from (packet for packet in container.demux(stream) if packet.size)
+        return
     for target in (tick, tick - margin, int(timeline.ticks[0]) - margin):
         container.seek(target, stream=stream)
         packets = (packet for packet in container.demux(stream) if packet.size)

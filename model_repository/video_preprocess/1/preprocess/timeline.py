@@ -13,6 +13,9 @@ import numpy.typing as npt
 from preprocess.change import Score, packet_score
 from preprocess.errors import InvalidArgumentError
 
+_Row = tuple[int, int, bool, int, bool]
+"""Of a packet: presentation tick, bytes, key frame, duration in ticks, shown."""
+
 # VP8 marks frames that are never shown (alternate references) in the first byte of their packets.
 _VP8_SHOWN = 0x10
 
@@ -68,7 +71,7 @@ def read_timeline(
     # AVI numbers its frames in decoding order; the presentation times that FFmpeg makes of it are wrong with B-frames.
     counted = container.format.name == "avi"
     is_vp8 = stream.codec_context.codec.canonical_name == "vp8"
-    rows: list[tuple[int, int, bool, int]] = []
+    rows: list[_Row] = []
     packets = 0
     try:
         for packet in container.demux(stream):
@@ -77,9 +80,9 @@ def read_timeline(
             packets += packet.size > 0
             tick = packet.dts if counted else packet.pts
             hidden = is_vp8 and packet.size > 0 and not bytes(packet)[0] & _VP8_SHOWN
-            if packet.size == 0 or packet.is_discard or tick is None or hidden:
+            if packet.size == 0 or tick is None or hidden:
                 continue
-            rows.append((tick, packet.size, packet.is_keyframe, packet.duration or 0))
+            rows.append((tick, packet.size, packet.is_keyframe, packet.duration or 0, not packet.is_discard))
     except av.FFmpegError as error:
         raise InvalidArgumentError(f"{name} cannot be read to its end: {error.strerror}") from error
     if packets < stream.frames:
@@ -92,22 +95,27 @@ def read_timeline(
 
 
 def _arrange(
-    rows: list[tuple[int, int, bool, int]],
+    rows: list[_Row],
     container: av.container.InputContainer,
     stream: av.VideoStream,
     name: str,
     counted: bool,
 ) -> Timeline:
-    ticks, sizes, keys, durations = (np.array(column) for column in zip(*rows, strict=True))
+    ticks, sizes, keys, durations, shown = (np.array(column) for column in zip(*rows, strict=True))
     # Pictures before the first key frame, in decoding or in presentation order, refer to what a cut took away.
     if keys.any():
         first_key = int(keys.argmax())
         decodable = (np.arange(len(ticks)) >= first_key) & (ticks >= ticks[first_key])
-        ticks, sizes, keys, durations = (column[decodable] for column in (ticks, sizes, keys, durations))
-    distinct, order = np.unique(ticks, return_index=True)
-    if len(distinct) == 1 < len(ticks):
+        shown &= decodable
+    # What an edit list hides is not shown, but others may refer to it: it counts as decoded.
+    ranks = np.flatnonzero(shown)
+    if not len(ranks):
+        raise InvalidArgumentError(f"{name} has a video stream without frames")
+    distinct, first = np.unique(ticks[shown], return_index=True)
+    order = ranks[first]
+    if len(distinct) == 1 < len(ranks):
         raise InvalidArgumentError(
-            f"{name} has a duration of zero: its {len(ticks)} frames are all shown at the same time"
+            f"{name} has a duration of zero: its {len(ranks)} frames are all shown at the same time"
         )
     time_base = stream.time_base
     assert time_base is not None

@@ -1,0 +1,78 @@
+"""Every time that is looked at is the container's own, as ffprobe tells it, to the millisecond."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import av
+import media
+import numpy as np
+import pytest
+from preprocess.decode import decode_frames
+from preprocess.look import open_video
+from preprocess.media import Library
+from preprocess.messages import Attachment
+from preprocess.resize import Size
+from preprocess.sampling import SAMPLERS, SamplingBounds
+
+pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")
+
+VIDEOS: dict[str, dict[str, Any]] = {
+    "constant.mp4": {},
+    "ntsc.mp4": {"fps": 30000 / 1001},
+    "variable.mp4": {"variable": True},
+    "variable.mkv": {"variable": True},
+    "offset.mp4": {"start_offset_seconds": 2.345, "audio": True},
+    "offset.mkv": {"start_offset_seconds": 0.5, "variable": True, "audio": True},
+    "hevc.mp4": {"codec": "libx265"},
+    "hevc.mkv": {"codec": "libx265", "variable": True},
+    "vp9.webm": {"codec": "libvpx-vp9", "variable": True},
+    "av1.mp4": {"codec": "libsvtav1"},
+    "fragmented.mp4": {"unknown_duration": True},
+    "edited.mp4": {"frames": 48, "start_offset_seconds": 0.75},
+}
+
+
+def probed(path: Path) -> np.ndarray:
+    """The shown frames' times in seconds, from the start of the presentation."""
+    command = ["ffprobe", "-v", "error", "-of", "json", "-select_streams", "v:0"]
+    command += ["-show_entries", "frame=best_effort_timestamp_time:format=start_time", str(path)]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    start = max(float(told["format"]["start_time"]), 0.0)
+    return np.array([float(frame["best_effort_timestamp_time"]) - start for frame in told["frames"]])
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_times_are_the_containers(tmp_path: Path, name: str) -> None:
+    media.make_video(tmp_path / name, **{"frames": 60, **VIDEOS[name]})
+    timeline = open_video(Attachment("video", name, name), Library(tmp_path, 1 << 20), lambda: None).timeline
+    expected = probed(tmp_path / name)
+    for sampler in SAMPLERS.values():
+        indices = sampler(timeline, SamplingBounds(fps=60, min_frames=1, max_frames=17))
+        assert timeline.seconds[indices] == pytest.approx(expected[indices], abs=1e-3)
+
+
+def test_edit_list_that_cuts_the_beginning(tmp_path: Path) -> None:
+    """Trimmed without re-encoding: the frames before the cut are in the file, and not shown."""
+    media.make_video(tmp_path / "whole.mp4", frames=60)
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-ss", "0.8", "-i", "whole.mp4", "-c", "copy", "trimmed.mp4"],
+        cwd=tmp_path,
+        check=True,
+    )
+    with av.open(str(tmp_path / "trimmed.mp4")) as container:
+        assert len([packet for packet in container.demux(video=0) if packet.is_discard]) > 0
+    library, attachment = Library(tmp_path, 1 << 20), Attachment("video", "trimmed.mp4", "trimmed.mp4")
+    timeline = open_video(attachment, library, lambda: None).timeline
+    expected = probed(tmp_path / "trimmed.mp4")
+    assert len(expected) < 60
+    assert not timeline.key_frames[0]
+    assert timeline.seconds == pytest.approx(expected, abs=1e-3)
+    for indices in (np.arange(len(expected)), np.array([2]), np.array([0, 20])):
+        pictures = decode_frames(library, attachment, timeline, indices, Size(64, 96), lambda: None)
+        numbers = [media.frame_number(picture.permute(1, 2, 0).numpy()) for picture in pictures]
+        assert numbers == (60 - len(expected) + indices).tolist()
