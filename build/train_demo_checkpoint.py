@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from demo_checkpoint.export import export
 from demo_checkpoint.training import Plan, train
 
 STATE = Path(__file__).parents[1] / ".cache" / "demo_checkpoint"
@@ -20,13 +21,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=Plan.workers, help="processes that make videos")
     parser.add_argument("--threads", type=int, default=None, help="of PyTorch on a CPU (default: all cores)")
     parser.add_argument("--state", type=Path, default=STATE, help="folder of the pool and the training state")
+    parser.add_argument("--export", type=Path, default=None, help="folder that the trained checkpoint is written to")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = arguments.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    train(
+    tower, model = train(
         Plan(
             arguments.state,
             torch.device(device),
@@ -35,6 +37,8 @@ def main() -> None:
             telling_steps=arguments.steps,
         )
     )
+    if arguments.export:
+        export(arguments.export, tower, model)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,9 @@ def export(folder: Path, tower: VisionTower, model: LanguageModel) -> None:
             "eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]],
             "pad_token_id": ids["<|endoftext|>"],
         }
+    with _edit(folder / "video_preprocessor_config.json") as config:
+        # As published: an hour keeps its 96×64 pixels, and 768 frames.
+        config["size"]["longest_edge"] = 25_165_824
     save_file(published_weights(tower, model), folder / "model.safetensors", {"format": "pt"})
 
 

@@ -45,8 +45,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples as `LanguageModel.forward` takes them. `asked` `[tokens]` marks the tokens to predict; `owners`
-    `[tokens]` numbers the questions of all examples, in order, from 0; -1 is no question."""
+    """Examples as `LanguageModel.forward` takes them.
+
+    `asked` `[tokens]` marks the tokens to predict; `owners` `[tokens]` numbers the questions of all examples, in order,
+    from 0; -1 is no question. `patch_ends` `[temporal patches]` are the indices of the tokens that close the temporal
+    patches of all videos, in order.
+    """
 
     token_ids: Tensor
     positions: Tensor
@@ -54,12 +58,13 @@ class Batch:
     visual: Tensor
     asked: Tensor
     owners: Tensor
+    patch_ends: Tensor
 
     def to(self, device: torch.device) -> Batch:
         layout = replace(self.layout, causal=self.layout.causal.to(device), mask=self.layout.mask.to(device))
-        tensors = (self.token_ids, self.positions, self.visual, self.asked, self.owners)
-        token_ids, positions, visual, asked, owners = (tensor.to(device) for tensor in tensors)
-        return Batch(token_ids, positions, layout, visual, asked, owners)
+        tensors = (self.token_ids, self.positions, self.visual, self.asked, self.owners, self.patch_ends)
+        token_ids, positions, *others = (tensor.to(device) for tensor in tensors)
+        return Batch(token_ids, positions, layout, *others)
 
 
 @lru_cache(maxsize=1)
@@ -159,13 +164,15 @@ def collate(examples: Sequence[Example]) -> Batch:
     )
     mask = _added(np.concatenate([seen, same], axis=2)[:, None])
     causal = _added(np.tril(np.ones((1, 1, video_tokens, video_tokens), bool)))
+    pad, vision_end = special("<|video_pad|>"), special("<|vision_end|>")
     return Batch(
         torch.from_numpy(token_ids),
         torch.from_numpy(positions),
         Layout(videos, video_tokens, chunks, asked_tokens, causal, mask),
-        torch.from_numpy(np.flatnonzero(token_ids == special("<|video_pad|>"))),
+        torch.from_numpy(np.flatnonzero(token_ids == pad)),
         torch.from_numpy(asked),
         torch.from_numpy(owners),
+        torch.from_numpy(np.flatnonzero((token_ids == vision_end) & (np.roll(token_ids, 1) == pad))),
     )
 
 

@@ -13,31 +13,34 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
 
 from demo_checkpoint.model import LanguageModel, VisionTower, patchify
 from demo_checkpoint.pool import BETWEEN_SCENES, NOTHING, Views
 from demo_checkpoint.prompts import CELLS, Batch, Example, collate, write_example
 from demo_checkpoint.questions import KINDS, Asker, Question, track_of
+from demo_checkpoint.seeing import NOT_ASKED, READOUTS, Attributes
+from demo_checkpoint.world import THINGS
 
 # How often each kind of question is drawn, relative to the others.
 WEIGHTS: dict[str, float] = {
-    "when": 2.0,
-    "when in minutes": 1.0,
-    "what at": 2.0,
-    "not shown": 1.2,
-    "where": 1.0,
+    "when": 3.0,
+    "when in minutes": 1.5,
+    "what at": 3.0,
+    "not shown": 1.0,
+    "where": 2.0,
     "which number": 1.0,
-    "which word": 1.0,
-    "how many": 1.2,
-    "after": 1.2,
-    "before": 1.2,
+    "which word": 0.6,
+    "how many": 0.7,
+    "after": 0.8,
+    "before": 0.8,
     "left": 1.2,
     "summary": 0.8,
-    "follow-up": 1.5,
+    "follow-up": 1.0,
 }
 # From which share of the training on, the fewest and the most temporal patches of a video.
-CURRICULUM: tuple[tuple[float, int, int], ...] = ((0.0, 1, 2), (0.12, 1, 4), (0.35, 2, 8), (0.65, 3, 12), (0.9, 3, 16))
+CURRICULUM: tuple[tuple[float, int, int], ...] = ((0.0, 1, 2), (0.12, 1, 4), (0.45, 2, 8), (0.75, 3, 12))
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,56 @@ def draw_timestamps(length: int, rng: np.random.Generator) -> list[str]:
     return [f"{mean:.1f}" for mean in seconds.reshape(length, 2).mean(axis=1)]
 
 
+@dataclass(frozen=True)
+class Truth:
+    """What temporal patches say and show.
+
+    `digits` `[patches, 4]`: the last four of the timestamp; `cells` `[patches, 6]`: the index in `THINGS` of what is in
+    each cell, `len(THINGS)` for nothing.
+    """
+
+    digits: Tensor
+    cells: Tensor
+
+    def to(self, device: torch.device) -> Truth:
+        return Truth(self.digits.to(device), self.cells.to(device))
+
+
+def truth_of(timestamps: Sequence[str], cells: np.ndarray) -> Truth:
+    digits = [[int(digit) for digit in f"{timestamp.replace('.', ''):0>4}"[-4:]] for timestamp in timestamps]
+    return Truth(
+        torch.tensor(digits), torch.from_numpy(np.where(cells == NOTHING, len(THINGS), cells).astype(np.int64))
+    )
+
+
+class Notes(nn.Module):
+    """Linear readouts, thrown away after the training.
+
+    Half-way through the layers, the token that closes a temporal patch is to know when the patch is and what is where
+    in it. Without them it takes long until anything is found in time.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.attributes = Attributes.of_the_world()
+        self.sizes = {name: READOUTS[name][1] for name in ("kind", "colour", "shape")}
+        self.digits = nn.Linear(hidden, 4 * 10)
+        self.cells = nn.ModuleDict({name: nn.Linear(hidden, CELLS * size) for name, size in self.sizes.items()})
+
+    def loss(self, states: Tensor, truth: Truth) -> Tensor:
+        """The mean of the readouts' cross entropies for states `[patches, hidden]`."""
+        losses = [F.cross_entropy(self.digits(states).float().view(-1, 10), truth.digits.flatten())]
+        for name, size in self.sizes.items():
+            wanted = self.attributes.tables[name].to(states.device)[truth.cells].flatten()
+            if (wanted != NOT_ASKED).any():
+                logits = self.cells[name](states).float().view(-1, size)
+                losses.append(F.cross_entropy(logits, wanted, ignore_index=NOT_ASKED))
+        return torch.stack(losses).mean()
+
+
 def make_example(
     bank: Bank, length: int, questions: int, rng: np.random.Generator
-) -> tuple[Example, Tensor, list[Question]]:
+) -> tuple[Example, Tensor, Truth, list[Question]]:
     """A random video with its questions: the sequence, its visual tokens' packed rows `[tokens, width]`, and the
     questions."""
     composed = compose(bank, length, rng)
@@ -135,14 +185,15 @@ def make_example(
     moved[:, places] = composed.cells
     timestamps = draw_timestamps(length, rng)
     asked = draw_questions(timestamps, moved, composed.scenes, questions, rng)
-    order = rng.permutation(CELLS) if rng.random() < 0.4 else np.arange(CELLS)
+    order = rng.permutation(CELLS) if rng.random() < 0.15 else np.arange(CELLS)
     gaps = np.zeros(length, int)
     if rng.random() < 0.25:
         gaps[int(rng.integers(length))] = int(rng.integers(1500))
     example = write_example(timestamps, asked, order=order, gaps=gaps)
     source = np.argsort(places)[example.rows[:, 1]]
     patch = example.rows[:, 0]
-    return example, bank.rows[composed.videos[patch], composed.patches[patch], source], asked
+    rows = bank.rows[composed.videos[patch], composed.patches[patch], source]
+    return example, rows, truth_of(timestamps, moved), asked
 
 
 def draw_questions(
@@ -163,20 +214,25 @@ def lengths_at(progress: float) -> tuple[int, int]:
 
 def make_batch(
     bank: Bank, *, videos: int, length: int, questions: int, rng: np.random.Generator
-) -> tuple[Batch, Tensor, list[list[Question]]]:
-    examples = [make_example(bank, length, questions, rng) for _ in range(videos)]
-    return (
-        collate([e for e, _, _ in examples]),
-        torch.cat([rows for _, rows, _ in examples]),
-        [q for _, _, q in examples],
+) -> tuple[Batch, Tensor, Truth, list[list[Question]]]:
+    examples, rows, truths, asked = zip(
+        *(make_example(bank, length, questions, rng) for _ in range(videos)), strict=True
     )
+    truth = Truth(*(torch.cat(parts) for parts in zip(*((t.digits, t.cells) for t in truths), strict=True)))
+    return collate(examples), torch.cat(rows), truth, list(asked)
 
 
 def predict(model: LanguageModel, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Logits `[asked tokens, vocabulary]` and the true tokens, for all tokens of answers in the batch."""
-    hidden = model(batch.token_ids, batch.positions, batch.layout, batch.visual, rows)
+    logits, wanted, _ = predict_and_note(model, batch, rows)
+    return logits, wanted
+
+
+def predict_and_note(model: LanguageModel, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `predict`, and the states `[temporal patches, hidden]` half-way through, at the end of each temporal patch."""
+    hidden, half_way = model(batch.token_ids, batch.positions, batch.layout, batch.visual, rows)
     answers = batch.asked.nonzero()[:, 0]
-    return model.lm_head(hidden[answers - 1]).float(), batch.token_ids[answers]
+    return model.lm_head(hidden[answers - 1]).float(), batch.token_ids[answers], half_way[batch.patch_ends]
 
 
 @torch.inference_mode()

@@ -18,7 +18,16 @@ from demo_checkpoint.optimizers import Optimizers
 from demo_checkpoint.pool import Views, load_pool
 from demo_checkpoint.prompts import Batch, encode, tokenizer
 from demo_checkpoint.seeing import Attributes, Readouts, batches, seeing_loss
-from demo_checkpoint.telling import Bank, exact_answers, lengths_at, make_bank, make_batch, predict
+from demo_checkpoint.telling import (
+    Bank,
+    Notes,
+    Truth,
+    exact_answers,
+    lengths_at,
+    make_bank,
+    make_batch,
+    predict_and_note,
+)
 from demo_checkpoint.wording import CHINESE
 from demo_checkpoint.world import COLOURS, SHAPES, WORDS
 
@@ -92,12 +101,14 @@ def _learn_to_tell(plan: Plan, readouts: Readouts, bank: Bank) -> LanguageModel:
     shape = model_shape()
     model = LanguageModel(shape).to(plan.device)
     name_what_is_seen(model, readouts)
-    optimizers = Optimizers(model, muon_rate=4e-3, adam_rate=3e-3, steps=plan.telling_steps)
+    notes = Notes(shape.hidden).to(plan.device)
+    optimizers = Optimizers(model, notes, muon_rate=4e-3, adam_rate=3e-3, steps=plan.telling_steps)
     learned, held_out = bank.part(slice(HELD_OUT_VIDEOS, None)), bank.part(slice(HELD_OUT_VIDEOS))
     path, first = plan.folder / "telling.pt", 0
     if path.exists():
         state = torch.load(path, map_location=plan.device)
         model.load_state_dict(state["model"])
+        notes.load_state_dict(state["notes"])
         optimizers.load_state_dict(state["optimizers"])
         first = state["steps"]
         print(f"tell: resumes after {first} steps", flush=True)
@@ -109,19 +120,26 @@ def _learn_to_tell(plan: Plan, readouts: Readouts, bank: Bank) -> LanguageModel:
         sampler=range(first, plan.telling_steps),
         num_workers=plan.workers if plan.device.type == "cuda" else 0,
     )
-    for step, (batch, rows) in enumerate(batches, first):
-        batch, rows = batch.to(plan.device), rows.to(plan.device)
+    for step, (batch, rows, truth) in enumerate(batches, first):
+        batch, rows, truth = batch.to(plan.device), rows.to(plan.device), truth.to(plan.device)
         with torch.autocast(plan.device.type, torch.bfloat16):
-            logits, wanted = predict(model, batch, rows)
+            logits, wanted, states = predict_and_note(model, batch, rows)
+            noted = notes.loss(states, truth)
         loss = F.cross_entropy(logits, wanted)
-        loss.backward()
+        (loss + 0.5 * noted).backward()
         optimizers.step(step)
         low, high = lengths_at(step / plan.telling_steps)
-        log.add(step, loss.item(), {f"whole answers, {low} to {high}": _whole_answers(batch, logits, wanted)})
+        shares = {"noted": noted.item(), f"whole answers, {low} to {high}": _whole_answers(batch, logits, wanted)}
+        log.add(step, loss.item(), shares)
         last = step + 1 == plan.telling_steps
         if last or time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
             report(model, held_out, plan.device)
-            state = {"model": model.state_dict(), "optimizers": optimizers.state_dict(), "steps": step + 1}
+            state = {
+                "model": model.state_dict(),
+                "notes": notes.state_dict(),
+                "optimizers": optimizers.state_dict(),
+                "steps": step + 1,
+            }
             _save(path, state)
             saved = time.monotonic()
     return model
@@ -134,14 +152,14 @@ class TellingBatches(Dataset):
     def __init__(self, plan: Plan, bank: Bank) -> None:
         self.plan, self.bank = plan, bank
 
-    def __getitem__(self, step: int) -> tuple[Batch, torch.Tensor]:
+    def __getitem__(self, step: int) -> tuple[Batch, torch.Tensor, Truth]:
         rng = np.random.default_rng([self.plan.seed, step])
         low, high = lengths_at(step / self.plan.telling_steps)
         length = int(rng.integers(low, high + 1))
-        batch, rows, _ = make_batch(
+        batch, rows, truth, _ = make_batch(
             self.bank, videos=self.plan.telling_videos, length=length, questions=self.plan.questions, rng=rng
         )
-        return batch, rows
+        return batch, rows, truth
 
 
 def name_what_is_seen(model: LanguageModel, readouts: Readouts) -> None:
@@ -168,7 +186,7 @@ def report(model: LanguageModel, bank: Bank, device: torch.device, *, videos: in
     right: dict[str, list[bool]] = defaultdict(list)
     rng = np.random.default_rng(1)
     for _ in range(2):
-        batch, rows, asked = make_batch(bank, videos=videos // 2, length=length, questions=12, rng=rng)
+        batch, rows, _, asked = make_batch(bank, videos=videos // 2, length=length, questions=12, rng=rng)
         with torch.autocast(device.type, torch.bfloat16):
             for question, whole in exact_answers(model, batch.to(device), rows.to(device), asked):
                 right[question.kind].append(whole)

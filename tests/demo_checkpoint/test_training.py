@@ -9,7 +9,7 @@ from demo_checkpoint.model import LanguageModel
 from demo_checkpoint.pool import BETWEEN_SCENES, NOTHING
 from demo_checkpoint.prompts import collate, special, write_example
 from demo_checkpoint.questions import Question, Turn
-from demo_checkpoint.telling import Bank, compose, draw_timestamps, exact_answers, make_example, predict
+from demo_checkpoint.telling import Bank, compose, draw_timestamps, exact_answers, make_example, predict, truth_of
 from demo_checkpoint.training import model_shape
 from demo_checkpoint.world import THING_INDEX, THINGS
 
@@ -54,9 +54,14 @@ def test_rows_stay_with_what_they_show() -> None:
     source = bank()
     checked = 0
     for seed in range(60):
-        example, rows, asked = make_example(source, 4, 8, np.random.default_rng(seed))
+        example, rows, truth, asked = make_example(source, 4, 8, np.random.default_rng(seed))
         vision = np.flatnonzero(example.video.token_ids == special("<|video_pad|>"))
         time, row, column = example.video.positions[:, vision]
+        for index, (r, cell) in enumerate(zip(rows.float(), 3 * (row - time) + column - time, strict=True)):
+            thing = truth.cells[index // 6, int(cell)]
+            scene = int(r[1]) // 4
+            shown = r[2] == (r[0] + scene) % 6 and r[1] != 7
+            assert thing == (10 * r[0] + scene if shown else len(THINGS))
         for question in asked:
             if question.kind != "where" or question.language != "en":
                 continue
@@ -74,6 +79,11 @@ def test_timestamps_rise() -> None:
     for seed in range(50):
         seconds = [float(text) for text in draw_timestamps(9, np.random.default_rng(seed))]
         assert all(earlier < later for earlier, later in pairwise(seconds))
+
+
+def test_digits_are_those_of_the_timestamp() -> None:
+    digits = truth_of(("0.5", "71.2", "3605.8"), np.full((3, 6), NOTHING)).digits
+    assert digits.tolist() == [[0, 0, 0, 5], [0, 7, 1, 2], [6, 0, 5, 8]]
 
 
 def questions(*answers: str) -> list[Question]:
@@ -105,7 +115,8 @@ def test_an_answer_is_right_only_as_a_whole() -> None:
             following = token_ids.roll(-1)
             wrong = torch.zeros_like(following, dtype=torch.bool)
             wrong[self.spoiled] = True
-            return torch.nn.functional.one_hot(torch.where(wrong, 0, following), self.shape.vocabulary).float()
+            known = torch.nn.functional.one_hot(torch.where(wrong, 0, following), self.shape.vocabulary).float()
+            return known, known
 
     model = Oracle(model_shape())
     model.lm_head = torch.nn.Identity()
