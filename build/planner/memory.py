@@ -69,7 +69,9 @@ def step_activation_bytes(profile: Profile, model: Model) -> int:
     """
     width = 4 if profile.is_cpu else 2
     attention = (model.heads * 2 + model.kv_heads * 2) * model.head_dim
-    per_token = 3 * model.hidden + max(attention, 3 * model.intermediate)
+    # Gate and up projection, the activated gate, and their product.
+    mlp = 4 * model.intermediate
+    per_token = 3 * model.hidden + max(attention, mlp)
     batch = 64
     return profile.max_step_tokens * per_token * width + batch * model.vocabulary * (4 + 4 + 8)
 

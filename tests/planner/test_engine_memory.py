@@ -1,0 +1,39 @@
+"""The planner's formula against the memory that the PyTorch engine takes."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from planner.memory import step_activation_bytes
+from planner.models import find_model
+from planner.profiles import find_profile
+from planner.weights import decoder_bytes, kv_bytes_per_token
+
+ROOT = Path(__file__).parents[2]
+CONTEXTS = (1024, 2048, 3072, 4096)
+STEP_TOKENS = 256
+
+
+def test_prediction_is_within_5_percent_of_the_engine_at_four_context_lengths(tmp_path: Path) -> None:
+    folders = ("build", "tests", "model_repository/decoder/1")
+    # Large blocks straight from the system: what is freed is given back, and not counted.
+    allocator = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+    result = subprocess.run(
+        [sys.executable, Path(__file__).with_name("engine_memory.py"), tmp_path, *map(str, CONTEXTS)],
+        env={**os.environ, **allocator, "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in folders)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    model = find_model(str(tmp_path))
+    activations = step_activation_bytes(replace(find_profile("cpu"), max_step_tokens=STEP_TOKENS), model)
+    measured = json.loads(result.stdout)
+    assert [entry["context"] for entry in measured] == list(CONTEXTS)
+    for entry in measured:
+        predicted = decoder_bytes(model, "fp32") + kv_bytes_per_token(model, 32) * entry["context"]
+        assert abs(entry["settled"] / predicted - 1) < 0.05, entry
+        assert predicted < entry["peak"] < (predicted + activations) * 1.05, entry
