@@ -19,6 +19,14 @@ SET ?=
 CASES ?= 200
 SEED ?= 0
 TESTS ?=
+GPU ?=
+CONTEXT ?=
+CONCURRENCY ?=
+WEIGHTS ?=
+KV_CACHE ?=
+QUANTISED ?=
+ENGINES ?= .cache/engines/$(GPU)
+DRY_RUN ?=
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # What tests and benchmarks share is imported from its folder.
@@ -28,7 +36,7 @@ TYPED := build client/src $(dir $(wildcard model_repository/*/1/model.py))
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env demo serve test lint parity bench-batching bench-memory clean
+.PHONY: help env demo serve engines test lint parity bench-batching bench-memory clean
 
 help: ## Show this help
 	@echo 'make TARGET [VARIABLE=value ...]'
@@ -42,6 +50,8 @@ help: ## Show this help
 	@echo '  MEDIA_ROOT=               serve: the folder that video_uri is looked up in'
 	@echo '  REPOSITORY=.cache/repository   serve: where the model repository is assembled'
 	@echo '  SET="decoder.max_batch=8 ..."  serve: further settings, see model_repository/*/config.pbtxt'
+	@echo '  GPU=rtx4090d              engines: the profile; with CONTEXT, CONCURRENCY, WEIGHTS, KV_CACHE, QUANTISED as wanted'
+	@echo '  ENGINES=.cache/engines/GPU  engines: where the repository is built; DRY_RUN=1 says what would be done'
 	@echo '  CASES=200 SEED=0          parity: how many random requests, and which'
 	@echo '  TESTS=tests/server        test: only these'
 
@@ -54,6 +64,12 @@ serve: $(VENV)/.client ## Serve MODEL in the foreground until Ctrl-C
 	@$(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSITORY)' --host '$(HOST)' \
 		--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) --health-port $(HEALTH_PORT) \
 		--media-root '$(MEDIA_ROOT)' --set $(SET)
+
+engines: $(VENV)/.serve ## Build the repository that serves MODEL on GPU (build/GPU.md)
+	@PYTHONPATH=build $(BIN)/python -m engines --gpu '$(GPU)' --model '$(MODEL)' --output '$(ENGINES)' \
+		$(if $(CONTEXT),--context '$(CONTEXT)') $(if $(CONCURRENCY),--concurrency '$(CONCURRENCY)') \
+		$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(KV_CACHE),--kv-cache '$(KV_CACHE)') \
+		$(if $(QUANTISED),--quantised '$(QUANTISED)') $(if $(DRY_RUN),--dry-run)
 
 test: lint ## Lint, check types, run every test
 	@echo 'tests'

@@ -7,7 +7,7 @@ import pytest
 from planner.models import find_model, published_sizes
 from planner.planning import Plan, Refusal, make_plan, max_context, video_seconds
 from planner.profiles import find_profile, profiles
-from planner.report import describe
+from planner.report import describe, precision_table, table
 from planner.vision_profiles import bands
 
 BUILD = Path(__file__).parents[2] / "build"
@@ -97,6 +97,12 @@ def test_bands_stay_near_a_chunk_s_size() -> None:
         assert box.max_frames * box.max_patches <= 8 * 4096
         assert box.min_frames <= box.opt_frames <= box.max_frames
         assert box.min_patches <= box.opt_patches <= box.max_patches
+
+
+def test_documented_tables_are_what_the_planner_says() -> None:
+    page = (BUILD / "GPU.md").read_text()
+    assert table(list(profiles().values()), [find_model(size) for size in published_sizes()]) in page
+    assert precision_table(find_profile("rtx4090d"), find_model("4B")) in page
 
 
 def test_command_line_prints_a_plan_and_refuses_what_does_not_fit() -> None:
