@@ -14,6 +14,7 @@ from preprocess.look import Look
 from preprocess.media import Library
 from preprocess.patches import temporal_patch
 from preprocess.plan import Plan
+from preprocess.recall import recall_patches
 from preprocess.resize import resize
 from preprocess.settings import Patching, Settings
 from preprocess.vision_positions import VisionPositions, no_positions, vision_positions
@@ -81,7 +82,13 @@ def data_chunks(
 def temporal_patches(
     look: Look, patching: Patching, library: Library, interrupt: Callable[[], None]
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Decodes, resizes and cuts what is looked at: one uint8 [patches, 1536] per temporal patch."""
+    """Decodes, resizes and cuts what is looked at, or recalls it: one uint8 [patches, 1536] per temporal patch."""
+    return recall_patches(look, patching, library, _decoded(look, patching, library, interrupt))
+
+
+def _decoded(
+    look: Look, patching: Patching, library: Library, interrupt: Callable[[], None]
+) -> Iterator[npt.NDArray[np.uint8]]:
     if look.video is None or look.indices is None:
         yield temporal_patch([resize(decode_image(library, look.attachment), look.size)] * patching.frames, patching)
         return

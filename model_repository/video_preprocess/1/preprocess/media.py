@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from preprocess.errors import InvalidArgumentError, NotFoundError, shown
 from preprocess.matroska import HEAD_BYTES, announced_bytes
+from preprocess.memory import Memory, digest
 from preprocess.messages import Attachment
 from preprocess.resize import Size
 
@@ -35,6 +36,16 @@ class Library:
 
     root: Path | None
     max_frame_pixels: int
+    memory: Memory | None = None
+    """Of the videos that were looked at."""
+
+    def digest(self, attachment: Attachment) -> str:
+        """Names what an attachment contains; a file, which may be large, by its path, size and time of change."""
+        if isinstance(attachment.source, bytes):
+            return digest(attachment.source, self.max_frame_pixels)
+        path = self._resolve(attachment.source, attachment.name)
+        status = path.stat()
+        return digest(str(path), status.st_size, status.st_mtime_ns, self.max_frame_pixels)
 
     def check_size(self, size: Size, name: str) -> None:
         if size.height * size.width > self.max_frame_pixels:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from preprocess.errors import InvalidArgumentError
-from preprocess.look import LEAST_TOKENS_PER_FRAME, Look, Video, look_at_image, look_at_video, look_closer, open_video
+from preprocess.look import LEAST_TOKENS_PER_FRAME, Look, Video, look_at_image, look_at_video
 from preprocess.media import Library
 from preprocess.prompt import Prompt, PromptWriter
+from preprocess.recall import recall_video
 from preprocess.request import Request
 from preprocess.settings import Settings
 
@@ -53,9 +54,8 @@ def make_plan(
         if attachment.kind == "image":
             looks.append(look_at_image(attachment, library, settings))
         else:
-            video = open_video(attachment, library, interrupt)
-            if options.sampler == "adaptive":
-                video = look_closer(video, library, interrupt)
+            closer = options.sampler == "adaptive"
+            video = recall_video(attachment, library, closer=closer, interrupt=interrupt)
             looks.append(look_at_video(video, options, settings, question=request.question))
     plan = _write(request, writer, looks)
     room = context_length - min(ANSWER_TOKENS, context_length // 8)

@@ -15,6 +15,7 @@ from preprocess.chunks import empty_chunk
 from preprocess.credits import default_directory, prepare_directory
 from preprocess.errors import ResourceExhaustedError
 from preprocess.media import Library
+from preprocess.memory import Memory
 from preprocess.prompt import PromptWriter
 from preprocess.request import Inputs, Limits
 from preprocess.session import Outbox, Sender, Stage, new_session, serve
@@ -36,6 +37,8 @@ class Parameters:
     max_requests: int
     max_attachments: int
     max_frame_pixels: int
+    memory_directory: Path | None = None
+    memory_bytes: int = 0
 
     @classmethod
     def from_config(cls, values: Mapping[str, str], version_folder: Path) -> Parameters:
@@ -50,6 +53,8 @@ class Parameters:
             max_requests=int(values["max_requests"]),
             max_attachments=int(values["max_attachments"]),
             max_frame_pixels=int(values["max_frame_pixels"]),
+            memory_directory=Path(values["memory_directory"]) if values["memory_directory"] else None,
+            memory_bytes=int(values["memory_bytes"]),
         )
 
 
@@ -61,10 +66,12 @@ class Service:
         torch.set_num_threads(1)
         prepare_directory(parameters.credits_directory)
         settings = load_settings(parameters.checkpoint, context_length=parameters.context_length)
+        directory = parameters.memory_directory
+        memory = Memory(directory, parameters.memory_bytes) if directory is not None else None
         self._stage = Stage(
             settings=settings,
             writer=PromptWriter(parameters.checkpoint, settings.token_ids),
-            library=Library(parameters.media_root, parameters.max_frame_pixels),
+            library=Library(parameters.media_root, parameters.max_frame_pixels, memory),
             limits=Limits(parameters.max_attachments),
             credits_directory=parameters.credits_directory,
             chunk_tokens=parameters.chunk_tokens,

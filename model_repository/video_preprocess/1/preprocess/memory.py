@@ -1,0 +1,134 @@
+"""The memory of videos: what was read and decoded of them, on disk, so that a second question decodes nothing.
+
+Files are named by a digest of all that they depend on, appear whole or not at all, and may be used by several
+processes. The least recently used go when there are too many bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+import numpy.typing as npt
+import torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A folder, private to its owner, of at most `max_bytes` and what is being written."""
+
+    folder: Path
+    max_bytes: int
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            content = self._path(key).read_bytes()
+        except OSError:
+            return None
+        self._touch(key)
+        return content
+
+    def write(self, key: str, content: bytes) -> None:
+        with self._draft(key) as write:
+            write(content)
+
+    def remember(
+        self, key: str, shape: tuple[int, int, int], patches: Iterator[npt.NDArray[np.uint8]]
+    ) -> Iterator[npt.NDArray[np.uint8]]:
+        """The temporal patches [patches, values] that `key` names, `shape[0]` of them: read, or else taken and kept.
+
+        They are kept once all are taken. `patches` does no work unless it is asked.
+        """
+        count, rows, values = shape
+        try:
+            file = self._path(key).open("rb")
+        except OSError:
+            with self._draft(key) as write:
+                for patch in patches:
+                    write(patch.tobytes())
+                    yield patch
+            return
+        self._touch(key)
+        with file:
+            for _ in range(count):
+                yield np.fromfile(file, np.uint8, rows * values).reshape(rows, values)
+
+    @contextlib.contextmanager
+    def _draft(self, key: str) -> Iterator[Callable[[bytes], None]]:
+        """What is written becomes the file `key`, but for an exception. A full disk costs no request its answer."""
+        draft = self.folder / f"{uuid.uuid4().hex}.draft"
+        content: list[BinaryIO] = []
+
+        def write(part: bytes) -> None:
+            for file in content:
+                try:
+                    file.write(part)
+                except OSError as error:
+                    log.warning("a video is not kept in memory: %s", error)
+                    content.clear()
+
+        try:
+            with contextlib.ExitStack() as stack:
+                try:
+                    self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    content.append(stack.enter_context(draft.open("wb")))
+                except OSError as error:
+                    log.warning("a video is not kept in memory: %s", error)
+                yield write
+            if content:
+                with contextlib.suppress(FileNotFoundError):  # another process needed the room
+                    draft.replace(self._path(key))
+                    self._evict()
+        finally:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+
+    def _evict(self) -> None:
+        """Removes the least recently used files, drafts that a dead process left among them."""
+        found = []
+        for path in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+        excess = sum(size for _, size, _ in found) - self.max_bytes
+        for _, size, path in sorted(found):
+            if excess <= 0:
+                return
+            path.unlink(missing_ok=True)
+            excess -= size
+
+    def _touch(self, key: str) -> None:
+        with contextlib.suppress(OSError):
+            os.utime(self._path(key))
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key
+
+
+def digest(*parts: object) -> str:
+    """A name for what follows from `parts`, whose `repr` tells all of them, by the code as it is."""
+    told = hashlib.sha256(_code())
+    for part in parts:
+        told.update(part if isinstance(part, bytes) else repr(part).encode())
+        told.update(b"\0")
+    return told.hexdigest()
+
+
+@cache
+def _code() -> bytes:
+    """Another version of this package or of what it decodes and resizes with remembers for itself."""
+    told = hashlib.sha256(f"{av.__version__} {torch.__version__}".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        told.update(path.read_bytes())
+    return told.digest()

@@ -1,0 +1,143 @@
+"""The memory of videos: a second question decodes nothing and sees the same."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import media
+import numpy as np
+import pytest
+from checkpoint_factory import make_checkpoint
+from preprocess.chunks import temporal_patches
+from preprocess.look import Look, look_at_video
+from preprocess.media import Library
+from preprocess.memory import Memory, digest
+from preprocess.messages import Attachment
+from preprocess.options import VideoOptions
+from preprocess.recall import pack_video, recall_video, unpack_video
+from preprocess.settings import Settings, load_settings
+
+Ask = Callable[..., tuple[Look, list[np.ndarray]]]
+
+
+def _go_on() -> None:
+    """Nothing interrupts."""
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    make_checkpoint(folder, seed=0)
+    return load_settings(folder)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Memory:
+    return Memory(tmp_path / "memory", max_bytes=1 << 24)
+
+
+@pytest.fixture
+def ask(tmp_path: Path, settings: Settings, memory: Memory) -> Ask:
+    """What a request about a video looks at, and its patches."""
+
+    def ask(source: bytes | str, **options: Any) -> tuple[Look, list[np.ndarray]]:
+        library = Library(tmp_path, 1 << 20, memory)
+        video = recall_video(Attachment("video", "v", source), library, closer=True, interrupt=_go_on)
+        look = look_at_video(video, VideoOptions(**{"max_frames": 6, **options}), settings)
+        return look, list(temporal_patches(look, settings.patching, library, _go_on))
+
+    return ask
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "variable.mkv", "counted.avi"])
+def test_a_second_question_opens_nothing_and_sees_the_same(tmp_path: Path, ask: Ask, name: str) -> None:
+    media.make_video(tmp_path / name, variable=name == "variable.mkv", codec="mpeg4" if "avi" in name else "libx264")
+    for source in (name, (tmp_path / name).read_bytes()):
+        first, patches = ask(source)
+        with pytest.MonkeyPatch.context() as context:
+            context.setattr(Library, "open_video", None)
+            second, again = ask(source)
+            with pytest.raises(TypeError, match="not callable"):
+                ask(source, start=0.5)
+        assert second.medium == first.medium
+        np.testing.assert_array_equal(again, patches)
+
+
+def test_a_file_that_changed_is_another(tmp_path: Path, ask: Ask) -> None:
+    media.make_video(tmp_path / "a.mp4", seed=1)
+    _, patches = ask("a.mp4")
+    media.make_video(tmp_path / "a.mp4", seed=2)
+    os.utime(tmp_path / "a.mp4", ns=(1, 1))
+    _, others = ask("a.mp4")
+    assert not np.array_equal(patches, others)
+
+
+def test_what_was_not_taken_to_its_end_is_not_kept(tmp_path: Path, memory: Memory) -> None:
+    def patches(count: int) -> Iterator[np.ndarray]:
+        for number in range(count):
+            yield np.full((4, 8), number, np.uint8)
+        raise InterruptedError
+
+    taking = memory.remember("k", (3, 4, 8), patches(9))
+    next(taking)
+    taking.close()  # type: ignore[attr-defined]
+    with pytest.raises(InterruptedError):
+        list(memory.remember("k", (3, 4, 8), patches(2)))
+    assert list(memory.folder.iterdir()) == []
+
+
+def test_the_least_recently_used_go(tmp_path: Path) -> None:
+    memory = Memory(tmp_path, max_bytes=250)
+    for number, key in enumerate("abc"):
+        memory.write(key, b"x" * 80)
+        os.utime(tmp_path / key, (number, number))
+    assert memory.read("a") == b"x" * 80
+    memory.write("d", b"x" * 80)
+    assert memory.read("b") is None
+    assert all(memory.read(key) for key in "acd")
+    memory.write("large", b"x" * 300)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_takes_nothing_costs_no_answer(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    memory = Memory(tmp_path / "file" / "folder", max_bytes=1 << 20)
+    patches = [np.full((4, 8), number, np.uint8) for number in range(3)]
+    np.testing.assert_array_equal(list(memory.remember("k", (3, 4, 8), iter(patches))), patches)
+    assert memory.read("k") is None
+
+
+def test_many_at_once(memory: Memory) -> None:
+    patches = [np.full((4, 8), number, np.uint8) for number in range(50)]
+    failed: list[int] = []
+
+    def take(number: int) -> None:
+        if not np.array_equal(list(memory.remember("k", (50, 4, 8), iter(patches))), patches):
+            failed.append(number)
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert [path.name for path in memory.folder.iterdir()] == ["k"]
+
+
+def test_a_video_survives_packing(tmp_path: Path) -> None:
+    media.make_video(tmp_path / "a.mkv", variable=True, start_offset_seconds=0.5, audio=True)
+    attachment = Attachment("video", "v", "a.mkv")
+    video = recall_video(attachment, Library(tmp_path, 1 << 20), closer=False, interrupt=_go_on)
+    again = unpack_video(pack_video(video), attachment)
+    assert again.size == video.size
+    for name, value in vars(video.timeline).items():
+        np.testing.assert_array_equal(getattr(again.timeline, name), value, err_msg=name)
+
+
+def test_digests_differ_with_every_part() -> None:
+    digests = [digest("a", 1), digest("a", 2), digest("b", 1), digest("a"), digest("a1"), digest(b"a", 1)]
+    assert len(set(digests)) == len(digests)
