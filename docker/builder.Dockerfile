@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# Builds repositories for the GPU that it runs on. A plan is loaded only by the TensorRT that built it: the base is the server's
-# own, and the bindings are installed in the version of the library that the base has.
+# Builds repositories for the GPU that it runs on. A plan is loaded only by the TensorRT that built it: the base is the
+# server's own, and the bindings are installed in the version of the library that the base has.
 FROM nvcr.io/nvidia/tritonserver:26.07-py3
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1
 COPY requirements/build.txt requirements/serve.txt /tmp/requirements/

@@ -1,9 +1,10 @@
 # syntax=docker/dockerfile:1
 # The server on a CPU: Triton 2.51 out of its wheel, the PyTorch engine, ONNX Runtime.
-# Python's own images have the shared libpython that Triton's stub embeds, and Debian 12 the glibc (2.35 or later) that it needs.
+# Python's own images have the shared libpython that Triton's stub embeds, and Debian 12 the glibc (2.35 or later)
+# that it needs.
 FROM python:3.11.14-slim-bookworm AS packages
-# PyTorch's CPU builds lie in an index of their own: give its address here, or the build with CUDA comes, which works but is
-# gigabytes larger.
+# PyTorch's CPU builds lie in an index of their own: give its address here, or the build with CUDA comes, which
+# works but is gigabytes larger.
 ARG PIP_EXTRA_INDEX_URL=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements/serve.txt requirements/triton.txt /tmp/requirements/

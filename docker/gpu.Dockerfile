@@ -1,8 +1,9 @@
 # syntax=docker/dockerfile:1
-# The server for a repository that the builder made: Triton with its TensorRT and Python backends, TensorRT-LLM in the decoder.
+# The server for a repository that the builder made: Triton with its TensorRT and Python backends, TensorRT-LLM in the
+# decoder.
 #
-# Not NVIDIA's image with TensorRT-LLM (26.07-trtllm-python-py3): it holds 1.2.1, which takes one embedding per request where a
-# video has one per pair of frames, and of backends only TensorRT-LLM's and Python's, where stage 2 is a TensorRT plan.
+# Not NVIDIA's image with TensorRT-LLM (26.07-trtllm-python-py3): it holds 1.2.1, which takes one embedding per request
+# where a video has one per pair of frames, and of backends only TensorRT-LLM's and Python's, where stage 2 is a plan.
 # This one has both backends; TensorRT-LLM is installed beside it as NVIDIA's installation page says.
 FROM nvcr.io/nvidia/tritonserver:26.07-py3
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1
