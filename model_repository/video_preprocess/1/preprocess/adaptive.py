@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.change import Score
+from preprocess.change import CUT, Score
 from preprocess.entry_points import decode_distances, decoded_late
 from preprocess.mentions import Span
 
@@ -27,7 +27,7 @@ STANDS_OUT = 1.0
 """A change below this score is nothing to look at."""
 SAME_EVENT_SECONDS = 0.06
 LEEWAY = 1 / 3
-"""How far a frame that fills a gap may move, as a share of the distance between such frames."""
+"""How far a frame may move to one that is cheaper to decode, as a share of the distance between frames."""
 
 
 def sample_adaptively(
@@ -54,9 +54,11 @@ def sample_adaptively(
     open_places = count - len(chosen)
     changes = _changes(seconds, score, int(open_places * EVENT_SHARE))
     chosen.update(changes)
-    before = int(open_places * BEFORE_SHARE)
-    chosen.update([frame for frame in _before(changes, decode_ranks) if frame not in chosen][:before])
-    _fill(chosen, seconds, decode_distances(key_frames, decode_ranks), count)
+    distances = decode_distances(key_frames, decode_ranks)
+    leeway = LEEWAY * (seconds[-1] - seconds[0]) / count
+    before = _before(changes, seconds, score, decode_ranks, distances, leeway)
+    chosen.update([frame for frame in before if frame not in chosen][: int(open_places * BEFORE_SHARE)])
+    _fill(chosen, seconds, distances, count)
     return np.array(sorted(chosen))
 
 
@@ -84,11 +86,32 @@ def _changes(seconds: npt.NDArray[np.float64], score: Score, count: int) -> list
     return taken
 
 
-def _before(changes: Sequence[int], decode_ranks: npt.NDArray[np.int64]) -> list[int]:
-    """The last before each that is not decoded late: those after it may show what came, and it is decoded anyway."""
-    in_order = ~decoded_late(decode_ranks)
-    previous = np.maximum.accumulate(np.where(in_order, np.arange(len(decode_ranks)), 0))
-    return [int(previous[frame - 1]) for frame in changes if frame > 0]
+def _before(
+    changes: Sequence[int],
+    seconds: npt.NDArray[np.float64],
+    score: Score,
+    decode_ranks: npt.NDArray[np.int64],
+    distances: npt.NDArray[np.int64],
+    leeway: float,
+) -> list[int]:
+    """For each change a frame before it: of those up to `leeway` seconds before, back to the last cut, the cheapest.
+
+    Never one that is decoded late: it may lie between the change and what it is predicted from, and show either.
+    """
+    in_order = np.flatnonzero(~decoded_late(decode_ranks))
+    cuts = np.flatnonzero(score == CUT)
+    frames: list[int] = []
+    for change in changes:
+        last = int(np.searchsorted(in_order, change))
+        shot = cuts[np.searchsorted(cuts, change) - 1] if len(cuts) and cuts[0] < change else 0
+        first = max(int(np.searchsorted(seconds, seconds[change] - leeway)), int(shot))
+        nearby = in_order[int(np.searchsorted(in_order, first)) : last]
+        if len(nearby) == 0:
+            nearby = in_order[max(last - 1, 0) : last]
+        if len(nearby):
+            cheapest = distances[nearby]
+            frames.append(int(nearby[np.flatnonzero(cheapest == cheapest.min())[-1]]))
+    return frames
 
 
 def _van_der_corput_order(count: int) -> npt.NDArray[np.int64]:
