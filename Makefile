@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .cache/peers
 
 HOST ?= 127.0.0.1
 HTTP_PORT ?= 8000
@@ -36,7 +37,8 @@ TYPED := build client/src $(dir $(wildcard model_repository/*/1/model.py))
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env demo serve engines test lint parity bench-batching bench-memory clean
+.PHONY: help env demo serve engines test lint parity fuzz-media bench-batching bench-memory bench-sampling bench-ingest \
+	clean
 
 help: ## Show this help
 	@echo 'make TARGET [VARIABLE=value ...]'
@@ -52,7 +54,7 @@ help: ## Show this help
 	@echo '  SET="decoder.max_batch=8 ..."  serve: further settings, see model_repository/*/config.pbtxt'
 	@echo '  GPU=rtx4090d              engines: the profile; with CONTEXT, CONCURRENCY, WEIGHTS, KV_CACHE, QUANTISED as wanted'
 	@echo '  ENGINES=.cache/engines/GPU  engines: where the repository is built; DRY_RUN=1 says what would be done'
-	@echo '  CASES=200 SEED=0          parity: how many random requests, and which'
+	@echo '  CASES=200 SEED=0          parity, fuzz-media (10000): how many random requests, and which'
 	@echo '  TESTS=tests/server        test: only these'
 
 env: $(VENV)/.serve ## Make .venv with what serving needs
@@ -88,11 +90,21 @@ lint: $(VENV)/.test ## Check style and types
 parity: $(VENV)/.test ## Compare CASES random requests, served, with transformers
 	@$(SHARED) $(BIN)/python -m parity --cases $(CASES) --seed $(SEED)
 
+fuzz-media: CASES = 10000
+fuzz-media: $(VENV)/.test ## Send CASES damaged files through stage 1
+	@$(SHARED):model_repository/video_preprocess/1 $(BIN)/python tests/fuzz_media.py --cases $(CASES) --seed $(SEED)
+
 bench-batching: $(VENV)/.test ## Time eight requests at once, and transformers one after the other
 	@$(SHARED) $(BIN)/python perf/bench_batching.py
 
 bench-memory: $(VENV)/.test ## Watch the server's memory over a thousand requests
 	@$(SHARED) $(BIN)/python perf/bench_memory.py
+
+bench-sampling: $(VENV)/.test $(PEERS)/.installed ## Count the known events that samplers see
+	@$(BIN)/python perf/bench_sampling.py
+
+bench-ingest: $(VENV)/.test $(PEERS)/.installed ## Time stage 1 on two hours of video, and other readers
+	@$(BIN)/python perf/bench_ingest.py
 
 clean: ## Remove what was set up: .venv and .cache
 	rm -rf $(VENV) .cache
@@ -124,4 +136,10 @@ $(VENV)/.test: requirements/test.txt requirements/reference.txt $(VENV)/.client
 	@echo 'installing what tests need'
 	@$(PIP) -r requirements/test.txt
 	@$(PIP) --no-deps -r requirements/reference.txt
+	@touch $@
+
+$(PEERS)/.installed: requirements/peers.txt | $(VENV)/bin/python
+	@echo 'installing the readers that stage 1 is compared with'
+	@$(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/peers.txt
 	@touch $@

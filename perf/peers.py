@@ -1,7 +1,4 @@
-"""Runs the peers in an environment of their own: their NumPy is not ours.
-
-python -m venv .cache/peers && .cache/peers/bin/pip install -r requirements/peers.txt
-"""
+"""Runs the peers in an environment of their own, `make .cache/peers/.installed`: their NumPy is not ours."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ def run_peer(peer: str, video: Path, frames: int, *, timeout_seconds: float = 36
     """`peer`: "ssim", or a backend of qwen-vl-utils: "torchcodec", "decord", "torchvision"."""
     python = _ENVIRONMENT / "bin" / "python"
     if not python.exists():
-        raise PeerError("the peers are not installed: see perf/peers.py")
+        raise PeerError("the peers are not installed: make .cache/peers/.installed")
     libraries = sorted(_ENVIRONMENT.glob("lib/python*/site-packages/nvidia/*/lib"))
     command = [str(python), str(Path(__file__).with_name("peer.py")), peer, str(video), str(frames)]
     try:

@@ -1,0 +1,152 @@
+"""How fast stage 1 reads long videos, beside the readers that others use, on the same files with as many frames.
+
+    python perf/bench_ingest.py [--long SECONDS] [--compared SECONDS] [--ssim SECONDS]
+
+`--long` is the film that the bars on speed are about; `--compared` the length of the film, the HEVC and the phone's
+file that the peers read too, at the same density of frames; `--ssim` that of the film for the SSIM loop, which is
+compared by its speed. Memory is the peak of a whole process. "cheapest" is the processor time of decoding the frames
+used, from the key frame before each and nothing else, as a share of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import clips
+from peers import PeerError, PeerResult, run_peer
+from report import Figure, finish
+
+BACKENDS = ("torchcodec", "decord", "torchvision")
+SECONDS_PER_FRAME = 7200 / 768
+"""The reference's most frames, over two hours."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--long", type=float, default=7200, help="seconds of the long film (default 7200)")
+    parser.add_argument(
+        "--compared", type=float, default=600, help="seconds of the files that peers read (default 600)"
+    )
+    parser.add_argument("--ssim", type=float, default=60, help="seconds of the film for the SSIM loop (default 60)")
+    arguments = parser.parse_args()
+
+    rows: list[list[Any]] = []
+    figures: list[Figure] = []
+    failures: dict[str, str] = {}
+
+    film = _warm(clips.long_clip(arguments.long))
+    ours = _ingest("adaptive", film.path, _frames(arguments.long))
+    rows.append(_our_row("film, long", "adaptive", ours))
+    speed = ours["video_seconds"] / ours["seconds"]
+    figures += [
+        Figure("long film: planned in", ours["plan_seconds"], "s", at_most=15),
+        Figure("long film: first chunk after", ours["first_seconds"], "s", at_most=3),
+        Figure("long film: speed", speed, "x real time", at_least=120),
+        Figure("long film: peak memory", ours["peak_mb"], "MB", at_most=600),
+        Figure("long film: follow-up", 100 * ours["follow_up_seconds"] / ours["seconds"], "% of the first", at_most=2),
+    ]
+
+    frames = _frames(arguments.compared)
+    for name, clip in (
+        ("film", clips.long_clip(arguments.compared)),
+        ("hevc", clips.hevc_clip(arguments.compared)),
+        ("phone", clips.phone_clip(arguments.compared)),
+    ):
+        _warm(clip)
+        same = {sampler: _ingest(sampler, clip.path, frames) for sampler in ("adaptive", "uniform")}
+        rows += [_our_row(name, sampler, result) for sampler, result in same.items()]
+        best: PeerResult | None = None
+        for backend in BACKENDS:
+            try:
+                result = run_peer(backend, clip.path, frames)
+            except PeerError as error:
+                failures[f"{name}, {backend}"] = str(error)
+                continue
+            rows.append(_peer_row(name, backend, result, arguments.compared))
+            best = result if best is None or result.seconds < best.seconds else best
+        if name == "film" and best is not None:
+            ratio = best.seconds / same["adaptive"]["seconds"]
+            figures.append(Figure("film: faster than the best backend", ratio, "x", at_least=10))
+
+    try:
+        ssim = run_peer("ssim", clips.long_clip(arguments.ssim).path, _frames(arguments.ssim))
+    except PeerError as error:
+        failures["film, short, ssim"] = str(error)
+    else:
+        rows.append(_peer_row("film, short", "ssim", ssim, arguments.ssim))
+        ratio = speed / (arguments.ssim / ssim.seconds)
+        figures.append(Figure("long film: faster than the SSIM loop", ratio, "x", at_least=30))
+
+    for reader, failure in failures.items():
+        print(f"{reader}: {failure}")
+    finish(
+        "bench-ingest",
+        workload={
+            **vars(arguments),
+            "seconds_per_frame": SECONDS_PER_FRAME,
+            "picture": "1920x1080",
+            "failures": failures,
+        },
+        columns=[
+            "file",
+            "reader",
+            "total s",
+            "first s",
+            "plan s",
+            "x real time",
+            "MB",
+            "frames",
+            "decoded per used",
+            "cheapest %",
+        ],
+        rows=rows,
+        figures=figures,
+    )
+
+
+def _frames(seconds: float) -> int:
+    return max(round(seconds / SECONDS_PER_FRAME), 2)
+
+
+def _warm(clip: clips.Clip) -> clips.Clip:
+    """Reads the file into the system's memory, so that no reader waits for a disk that another has waited for."""
+    with clip.path.open("rb") as file:
+        while file.read(1 << 24):
+            pass
+    return clip
+
+
+def _ingest(sampler: str, video: Path, frames: int) -> dict[str, Any]:
+    command = [sys.executable, str(Path(__file__).with_name("ingest.py")), sampler, str(video), str(frames)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return result
+
+
+def _our_row(file: str, sampler: str, result: dict[str, Any]) -> list[Any]:
+    return [
+        file,
+        f"ours, {sampler}",
+        result["seconds"],
+        result["first_seconds"],
+        result["plan_seconds"],
+        result["video_seconds"] / result["seconds"],
+        result["peak_mb"],
+        result["frames"],
+        result["decoded"] / result["frames"],
+        100 * result["cheapest_cpu_seconds"] / result["cpu_seconds"],
+    ]
+
+
+def _peer_row(file: str, peer: str, result: PeerResult, video_seconds: float) -> list[Any]:
+    speed = video_seconds / result.seconds
+    return [file, peer, result.seconds, result.seconds, "", speed, result.peak_mb, len(result.times), "", ""]
+
+
+if __name__ == "__main__":
+    main()
