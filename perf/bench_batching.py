@@ -107,7 +107,7 @@ def main() -> None:
     total = arguments.requests * arguments.tokens
     rate = {name: total / statistics.median(seconds) for name, seconds in times.items()}
     report.finish(
-        "batching",
+        "bench-batching",
         workload={**vars(arguments), "shape": str(SHAPE), "prompt_tokens": [len(p.token_ids) for p in prompts]},
         columns=("what", "seconds", "tokens per second"),
         rows=[

@@ -73,7 +73,7 @@ def main() -> None:
         rows.append((name, values[0], before, after, max(values)))
         figures.append(report.Figure(f"{name}: growth after warm-up", 100 * (after / before - 1), "%", at_most=2))
     report.finish(
-        "memory",
+        "bench-memory",
         workload={**vars(arguments), "kinds": "text, video ×2, image, rubbish, left in the middle, in turn"},
         columns=("process", "MiB at first", "after warm-up", "at the end", "highest"),
         rows=rows,
