@@ -48,9 +48,7 @@ def sample_adaptively(
         return np.arange(len(seconds))
     if count == 1:
         return np.array([len(seconds) // 2])
-    chosen = {0}
-    for frame in _focused(seconds, focus, int(count * FOCUS_SHARE)):
-        chosen.add(frame)
+    chosen = {0, *_focused(seconds, focus, int(count * FOCUS_SHARE))}
     open_places = count - len(chosen)
     changes = _changes(seconds, score, int(open_places * EVENT_SHARE))
     chosen.update(changes)

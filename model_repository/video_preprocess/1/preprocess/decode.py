@@ -1,4 +1,4 @@
-"""Decodes the frames that were chosen: once through the stream, forward, holding one frame at a time."""
+"""Decodes the frames that were chosen, in order, and resizes them: stretches side by side, or one with all threads."""
 
 from __future__ import annotations
 
