@@ -13,6 +13,8 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 CHUNKS_IN_FLIGHT = 4
+# Tokens of a block of TensorRT-LLM's KV cache.
+TOKENS_PER_BLOCK = 32
 PLAN_FILE = "model.plan"
 
 
@@ -27,7 +29,9 @@ def settings(plan: Plan) -> dict[str, str]:
         "decoder.max_batch": str(MAX_BATCH),
         "decoder.chunks_in_flight": str(CHUNKS_IN_FLIGHT),
     }
-    return common if plan.profile.is_cpu else {**common, "decoder.engine": plan.profile.engine}
+    if plan.profile.is_cpu:
+        return common
+    return {**common, "decoder.engine": plan.profile.engine, "decoder.block_size": str(TOKENS_PER_BLOCK)}
 
 
 def plan_bands(profile: Profile) -> tuple[Band, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from planner.planning import MAX_BATCH, Plan
 
-TOKENS_PER_BLOCK = 32
+from engines.configurations import TOKENS_PER_BLOCK
 
 
 def llm_arguments(plan: Plan) -> dict[str, Any]:

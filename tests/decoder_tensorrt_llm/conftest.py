@@ -31,7 +31,7 @@ def llm_arguments(**changes: Any) -> dict[str, Any]:
             "max_tokens": CACHE_TOKENS,
             "dtype": "auto",
             "enable_block_reuse": True,
-            "tokens_per_block": 32,
+            "tokens_per_block": 16,
         },
         "scheduler_config": {"capacity_scheduler_policy": "GUARANTEED_NO_EVICT"},
         "cuda_graph_config": {"batch_sizes": [1, 2], "enable_padding": True},

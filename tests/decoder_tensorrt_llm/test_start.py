@@ -58,6 +58,7 @@ def test_a_repository_that_was_not_built_for_a_gpu_is_refused(monkeypatch: pytes
     ("changes", "message"),
     [
         ({"kv_cache_tokens": 100}, "parameter kv_cache_tokens is 100; the repository was built for 4096"),
+        ({"block_size": 32}, "parameter block_size is 32; the repository was built for 16"),
         ({"context_length": 4096}, "parameter context_length is 4096; the repository was built for 2048"),
         ({"max_batch": 8}, "parameter max_batch is 8; the repository was built for 64"),
         ({"max_step_tokens": 512}, "parameter max_step_tokens is 512; the repository was built for 1024"),

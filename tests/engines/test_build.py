@@ -109,6 +109,12 @@ def test_a_gpu_repository_holds_what_tensorrt_llm_loads_and_leaves_the_assembled
     arguments = json.loads((folder / "llm.json").read_text())
     assert arguments == llm_arguments(gpu_plan)
     assert arguments["kv_cache_config"]["dtype"] == "fp8"
+    decoder = parse(deployed / "decoder" / "config.pbtxt").parameters
+    assert decoder["block_size"].string_value == str(arguments["kv_cache_config"]["tokens_per_block"])
+    assert decoder["kv_cache_tokens"].string_value == str(arguments["kv_cache_config"]["max_tokens"])
+    assert decoder["context_length"].string_value == str(arguments["max_seq_len"])
+    assert decoder["max_step_tokens"].string_value == str(arguments["max_num_tokens"])
+    assert decoder["max_batch"].string_value == str(arguments["max_batch_size"])
     assert arguments["kv_cache_config"]["max_tokens"] == 2 * arguments["max_seq_len"]
     assert not (folder / "llm.json").samefile(assembled / "decoder" / "1" / "model.py")
     assert not parse(assembled / "vision_encoder" / "config.pbtxt").platform

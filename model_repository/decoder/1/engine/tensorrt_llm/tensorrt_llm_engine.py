@@ -67,7 +67,6 @@ class TensorRTLLMEngine:
         self._max_waiting = settings.max_waiting
         self._listener = listener
         self._reservations = Reservations(cache_tokens // settings.block_size, settings.block_size, settings.max_batch)
-        self._block_size = settings.block_size
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -282,6 +281,7 @@ def _llm_arguments(settings: Settings) -> dict[str, Any]:
     cache_tokens = arguments["kv_cache_config"]["max_tokens"]
     wanted = {
         "kv_cache_tokens": (settings.kv_cache_tokens, cache_tokens),
+        "block_size": (settings.block_size, arguments["kv_cache_config"]["tokens_per_block"]),
         "context_length": (settings.context_length, arguments["max_seq_len"]),
         "max_batch": (settings.max_batch, arguments["max_batch_size"]),
         "max_step_tokens": (settings.max_step_tokens, arguments["max_num_tokens"]),
