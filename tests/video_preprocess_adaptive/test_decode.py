@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import media
 import numpy as np
+import preprocess.stretches
 import pytest
 from preprocess.decode import decode_frames
 from preprocess.entry_points import decode_distances, decoded_late, entry_points
@@ -109,6 +111,29 @@ def test_only_what_leads_to_the_frames_is_decoded(tmp_path: Path) -> None:
         assert [index for index, _ in frames] == [302, 305]
     distances = decode_distances(timeline.key_frames, timeline.decode_ranks)
     assert calls == distances[[302, 305]].max() + 1
+
+
+def test_a_frame_that_does_not_come_is_tried_from_further_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library, attachment, timeline = opened(tmp_path, "video.mp4")
+    roll = preprocess.stretches._roll
+    tried: list[int] = []
+
+    def lossy(*arguments: Any) -> Iterator[tuple[int, av.VideoFrame]]:
+        entry = arguments[3]
+        tried.append(entry)
+        for tick, frame in roll(*arguments):
+            if entry != 24 or tick != timeline.ticks[26]:
+                yield tick, frame
+
+    monkeypatch.setattr(preprocess.stretches, "_roll", lossy)
+    (stretch,) = stretches(timeline, np.array([25, 26, 27]))
+    with library.open_video(attachment) as (container, stream):
+        decoded = [
+            (index, media.frame_number(frame.to_ndarray(format="rgb24")))
+            for index, frame in decode_stretch(container, stream, timeline, stretch, _go_on)
+        ]
+    assert decoded == [(25, 25), (26, 26), (27, 27)]
+    assert tried == [24, 12]
 
 
 def test_an_interrupt_ends_the_decoding(tmp_path: Path) -> None:
