@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,3 +55,15 @@ def test_changed_and_missing_files_are_refused_by_name(repository: Path) -> None
     (repository / "manifest.json").unlink()
     with pytest.raises(ManifestError, match="has no manifest"):
         check_manifest(repository, HERE)
+
+
+def test_serving_refuses_what_was_not_built_before_it_starts_anything(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "engines.serve", str(tmp_path)],
+        env={"PYTHONPATH": str(Path(__file__).parents[2] / "build"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr == f"error: {tmp_path} has no manifest.json: build it with `make engines`\n"
