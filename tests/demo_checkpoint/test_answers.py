@@ -1,21 +1,20 @@
-"""The trained checkpoint, asked through the real server about a few fixed videos that it was never trained on."""
+"""The trained checkpoint, asked through the real server about fixed short videos that it was never trained on.
 
-from collections import defaultdict
+Only what it has learned so far is asked; its card says what it has not.
+"""
+
 from collections.abc import Iterator
 
 import accuracy
 import pytest
-from demo_checkpoint.evaluation import Case, make_case
+from demo_checkpoint.evaluation import make_case
 from qwen3_vl_client import Client
 from serving import Server
 
-SEED = 2026
-CASES = 6
-
-
-@pytest.fixture(scope="module")
-def cases() -> list[Case]:
-    return [make_case([SEED, index], seconds=4 + index) for index in range(CASES)]
+SEED = 11
+SECONDS = 4
+BARS = {"which word": 0.9, "how many": 0.8}
+VIDEOS = 10
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +23,14 @@ def client() -> Iterator[Client]:
         yield client
 
 
-def test_answers_of_the_served_checkpoint(client: Client, cases: list[Case]) -> None:
-    shares: dict[str, list[bool]] = defaultdict(list)
-    for (kind, _), answers in accuracy.ask_all(client, cases, tuple(accuracy.BARS)).items():
-        shares[kind] += answers
-    print({kind: f"{sum(answers)} of {len(answers)}" for kind, answers in shares.items()})
+@pytest.fixture(scope="module")
+def right(client: Client) -> dict[tuple[str, str], list[bool]]:
+    cases = [make_case([SEED, index], seconds=SECONDS) for index in range(VIDEOS)]
+    return accuracy.ask_all(client, cases, tuple(BARS))
+
+
+@pytest.mark.parametrize("kind", BARS)
+def test_answers_are_right(right: dict[tuple[str, str], list[bool]], kind: str) -> None:
+    answers = [*right[kind, "en"], *right[kind, "zh"]]
+    assert answers
+    assert sum(answers) >= BARS[kind] * len(answers)
