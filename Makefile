@@ -19,6 +19,7 @@ MEDIA_ROOT ?=
 SET ?=
 CASES ?= 200
 SEED ?= 0
+VIDEOS ?= 300
 TESTS ?=
 GPU ?=
 CONTEXT ?=
@@ -37,7 +38,7 @@ TYPED := build client/src $(dir $(wildcard model_repository/*/1/model.py))
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env demo serve engines test lint parity fuzz-media bench-batching bench-memory bench-sampling bench-ingest \
+.PHONY: help env demo serve engines test lint parity accuracy fuzz-media bench-batching bench-memory bench-sampling bench-ingest \
 	clean
 
 help: ## Show this help
@@ -93,6 +94,9 @@ parity: $(VENV)/.test ## Compare CASES random requests, served, with transformer
 fuzz-media: CASES = 10000
 fuzz-media: $(VENV)/.test ## Send CASES damaged files through stage 1
 	@$(SHARED):model_repository/video_preprocess/1 $(BIN)/python tests/fuzz_media.py --cases $(CASES) --seed $(SEED)
+
+accuracy: $(VENV)/.test ## Ask the served demo checkpoint about VIDEOS fresh videos, against its bars
+	@$(SHARED) $(BIN)/python tests/accuracy.py --seed $(SEED) --videos $(VIDEOS)
 
 bench-batching: $(VENV)/.test ## Time eight requests at once, and transformers one after the other
 	@$(SHARED) $(BIN)/python perf/bench_batching.py
