@@ -84,8 +84,8 @@ def serve(
 
 
 def end_on_signals() -> None:
-    """Lets SIGTERM and a closed terminal end a command as Ctrl-C does."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    """Lets SIGTERM and a closed terminal end a command as Ctrl-C does, and Ctrl-C where a shell has it ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 
 
