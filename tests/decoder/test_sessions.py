@@ -330,13 +330,17 @@ def test_progress_comes_when_asked_and_not_too_often(stage_3: Callable[..., Stag
     assert quiet.reply.progress == []
 
 
-def test_a_heartbeat_repeats_the_progress(stage_3: Callable[..., Stage3]) -> None:
-    client = stage_3(scripted=True).stage_1()
-    client.open(progress=True)
-    client.plan()
+def test_a_heartbeat_brings_the_latest_progress(stage_3: Callable[..., Stage3]) -> None:
+    stage = stage_3(scripted=True)
+    client = stage.stage_1()
+    client.everything(progress=True)
+    # Too soon after `prefill` began to be told by itself.
+    stage.speak(client, Admitted(), Prefilled(1))
     client.send(None)
-    wait(lambda: len(client.reply.progress) == 3)
-    assert client.reply.progress[1] == client.reply.progress[2]
+    wait(lambda: any(told["prefilled_tokens"] == 1 for told in client.reply.progress))
+    client.send(None)
+    wait(lambda: len(client.reply.progress) >= 5)
+    assert client.reply.progress[-1] == client.reply.progress[-2]
 
 
 def test_stop_ends_all_requests_with_an_id(stage_3: Callable[..., Stage3]) -> None:

@@ -54,13 +54,13 @@ class Answer:
 
     def progress(self, phase: str, prompt_tokens: int, prefilled_tokens: int, now: float) -> None:
         """Sends how far the prompt is: at once when the phase changes or ends, else not too often."""
-        due = now - self._progress_sent >= PROGRESS_INTERVAL_SECONDS or prefilled_tokens == prompt_tokens
-        if due or phase != self._progress.get("phase"):
-            self._progress = {"phase": phase, "prompt_tokens": prompt_tokens, "prefilled_tokens": prefilled_tokens}
+        changed = phase != self._progress.get("phase") or prefilled_tokens == prompt_tokens
+        self._progress = {"phase": phase, "prompt_tokens": prompt_tokens, "prefilled_tokens": prefilled_tokens}
+        if changed or now - self._progress_sent >= PROGRESS_INTERVAL_SECONDS:
             self.repeat_progress(now)
 
     def repeat_progress(self, now: float) -> None:
-        """Sends the last progress again: a sign of life for a client that waits for something else."""
+        """Sends the latest progress: again, as a sign of life, where nothing has happened since."""
         self._progress_sent = now
         if self._wants_progress:
             self._reply.send(Response(progress=json.dumps(self._progress)))
