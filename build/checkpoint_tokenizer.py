@@ -123,8 +123,8 @@ again.
 """
 
 
-def build_tokenizer() -> Tokenizer:
-    """Train the byte-level BPE on the embedded text and append Qwen's added tokens: the same tokenizer every time."""
+def untrained_tokenizer() -> Tokenizer:
+    """Qwen's byte-level BPE without merges: normalisation, splitting, decoding."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=False, fuse_unk=False))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -135,6 +135,12 @@ def build_tokenizer() -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
+    return tokenizer
+
+
+def build_tokenizer() -> Tokenizer:
+    """Train the byte-level BPE on the embedded text and append Qwen's added tokens: the same tokenizer every time."""
+    tokenizer = untrained_tokenizer()
     trainer = trainers.BpeTrainer(
         vocab_size=LEARNED_TOKENS,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from checkpoint_tokenizer import ADDED_TOKENS, SPLIT
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from checkpoint_tokenizer import ADDED_TOKENS, untrained_tokenizer
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers, trainers
 
 from demo_checkpoint.wording import texts_to_cover
 
@@ -63,16 +63,7 @@ CHINESE_WORDS = [
 
 def build_tokenizer() -> Tokenizer:
     """The same tokenizer every time: learned from a fixed list of words, each whole word in the end one token."""
-    tokenizer = Tokenizer(models.BPE(byte_fallback=False, fuse_unk=False))
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
+    tokenizer = untrained_tokenizer()
     trainer = trainers.BpeTrainer(
         vocab_size=4096, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
     )

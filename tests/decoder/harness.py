@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import reference
-from engine.protocol import Admitted, Event, Failed, Prefilled, PromptPiece, Request, Tokens
-from engine.pytorch.pytorch_engine import PyTorchEngine, create_engine
+from engine.engines import create_engine
+from engine.protocol import Admitted, Engine, Event, Failed, Prefilled, PromptPiece, Request, Tokens
 from engine.sampling_parameters import SamplingParameters
 from engine.settings import Settings
 
@@ -99,12 +99,12 @@ class Answer:
 
 
 class Harness:
-    """An engine and the answers of its sessions."""
+    """The engine that the settings name, and the answers of its sessions."""
 
     def __init__(self, settings: Settings) -> None:
         self.answers: dict[str, Answer] = {}
         self.events: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
-        self.engine: PyTorchEngine = create_engine(settings, self._hear)
+        self.engine: Engine = create_engine(settings, self._hear)
 
     def _hear(self, session: str, event: Event) -> None:
         self.events.put((session, event))

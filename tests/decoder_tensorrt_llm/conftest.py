@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import queue
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checkpoint_factory import make_checkpoint
-from decoder.harness import Answer, Prompt, make_settings
+from decoder.harness import Harness, make_settings
 from decoder_tensorrt_llm import double
-from engine.protocol import Event
-from engine.sampling_parameters import SamplingParameters
-from engine.settings import Settings
-from engine.tensorrt_llm.tensorrt_llm_engine import TensorRTLLMEngine, create_engine
 
 CACHE_TOKENS = 4096
 
@@ -45,35 +40,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_checkpoint(folder, seed=1)
     (folder.parent / "llm.json").write_text(json.dumps(llm_arguments()))
     return folder
-
-
-class Harness:
-    """A TensorRT-LLM engine and the answers of its sessions."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.answers: dict[str, Answer] = {}
-        self.events: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
-        self.engine: TensorRTLLMEngine = create_engine(settings, self._hear)
-
-    def _hear(self, session: str, event: Event) -> None:
-        self.events.put((session, event))
-        self.answers[session](event)
-
-    def open(self, session: str, prompt: Prompt, sampling: SamplingParameters) -> Answer:
-        answer = self.answers[session] = Answer()
-        self.engine.open(session, prompt.request(sampling))
-        return answer
-
-    def start(self, session: str, prompt: Prompt, sampling: SamplingParameters, *cuts: int) -> Answer:
-        answer = self.open(session, prompt, sampling)
-        for piece in prompt.pieces(*cuts):
-            self.engine.feed(session, piece)
-        return answer
-
-    def ask(self, prompt: Prompt, sampling: SamplingParameters, *cuts: int) -> Answer:
-        answer = self.start("alone", prompt, sampling, *cuts)
-        assert answer.over.wait(60), "the engine did not finish"
-        return answer
 
 
 @pytest.fixture(params=["handles", "layouts"])

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from decoder.harness import Harness as PyTorchHarness
-from decoder.harness import Prompt, greedy, make_prompt, make_settings
+from decoder.harness import Harness, Prompt, greedy, make_prompt, make_settings
 from decoder_tensorrt_llm import double
-from decoder_tensorrt_llm.conftest import CACHE_TOKENS, Harness
+from decoder_tensorrt_llm.conftest import CACHE_TOKENS
 from engine.errors import RequestError
 from engine.protocol import EngineState
 from engine.sampling_parameters import SamplingParameters
@@ -93,7 +92,7 @@ def test_sampling_means_the_same_to_both_engines(harness: StartHarness, checkpoi
 
 
 def pytorch_ids(checkpoint: Path, prompt: Prompt, sampling: SamplingParameters) -> list[int]:
-    running = PyTorchHarness(make_settings(checkpoint))
+    running = Harness(make_settings(checkpoint))
     try:
         return running.ask(prompt, sampling).ids
     finally:

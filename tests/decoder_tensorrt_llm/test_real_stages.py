@@ -10,9 +10,7 @@ from typing import Any
 import media
 import numpy as np
 import pytest
-from decoder.harness import Answer, greedy, make_settings
-from decoder.harness import Harness as PyTorchHarness
-from decoder_tensorrt_llm.conftest import Harness
+from decoder.harness import Answer, Harness, greedy, make_settings
 from encoder.chunk import Chunk as Pictures
 from encoder.session import VisionEncoder
 from engine.protocol import PromptPiece, Request
@@ -95,7 +93,7 @@ def test_both_engines_say_the_same(
     }[case]
     request, pieces = stages.pieces(inputs)
     assert (len(pieces) > 1) == ("video" in case)
-    pytorch = PyTorchHarness(make_settings(stages.checkpoint))
+    pytorch = Harness(make_settings(stages.checkpoint))
     try:
         expected = answer(pytorch, request, pieces)
     finally:
