@@ -11,9 +11,9 @@ import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from . import request
-from .connection import STOP_SECONDS, Address, address
+from .connection import ENDING_SECONDS, STOP_SECONDS, Address, address
 from .errors import Cancelled
-from .exchange import Exchange
+from .exchange import Exchange, outputs
 from .media import Media
 from .options import SamplingParameters, Timeouts, Tls, VideoOptions, merge, with_total
 from .request import Outgoing
@@ -230,6 +230,12 @@ class _Running:
                 self.exchange.broke(error)
         return event
 
+    async def drain(self) -> None:
+        """Reads to the end of the call, unless another task is reading."""
+        with contextlib.suppress(grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError, asyncio.CancelledError):
+            while await self.call.read() is not grpc.aio.EOF:
+                pass
+
     async def _upload(self, outgoing: Outgoing) -> None:
         with contextlib.suppress(asyncio.InvalidStateError):  # the call is over already; reading it says why
             await self.call.write(outgoing.message)
@@ -258,9 +264,8 @@ class _Connection:
         return _Running(call, outgoing, Exchange(outgoing, self._address.url, timeouts))
 
     def abandon(self, running: _Running) -> asyncio.Task[None]:
-        """Cancels a call; a request that has not ended is stopped at the server."""
-        running.call.cancel()
-        task = asyncio.get_running_loop().create_task(self._stop(running.exchange))
+        """Ends a call; a request that has not ended is stopped at the server."""
+        task = asyncio.get_running_loop().create_task(self._end(running))
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
         return task
@@ -276,18 +281,25 @@ class _Connection:
             await self._channel.close()
             self._channel = None
 
-    async def _stop(self, exchange: Exchange) -> None:
-        if exchange.ended:
-            return
-        exchange.ended = True
+    async def _end(self, running: _Running) -> None:
+        if not running.exchange.ended:
+            running.exchange.ended = True
+            if await self._stop(running.exchange.request_id):
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(running.drain(), ENDING_SECONDS)
+        running.call.cancel()
+
+    async def _stop(self, request_id: str) -> bool:
+        """Whether the server knew the request, and ends it."""
         try:
             stopping = self._stub.ModelStreamInfer(
-                iter([request.stop(exchange.request_id)]), timeout=STOP_SECONDS, metadata=self._address.metadata
+                iter([request.stop(request_id)]), timeout=STOP_SECONDS, metadata=self._address.metadata
             )
-            await stopping.read()
-            stopping.cancel()
+            responses = [response async for response in stopping]
         except (grpc.RpcError, grpc.aio.UsageError) as error:
-            _log.debug("request %s could not be stopped: %s", exchange.request_id, error)
+            _log.debug("request %s could not be stopped: %s", request_id, error)
+            return False
+        return any(outputs(response.infer_response).get("finish_reason") for response in responses)
 
 
 def _channel(address: Address) -> grpc.aio.Channel:

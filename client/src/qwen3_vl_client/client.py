@@ -12,9 +12,9 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from . import request
-from .connection import STOP_SECONDS, Address, address
+from .connection import ENDING_SECONDS, STOP_SECONDS, Address, address
 from .errors import Cancelled
-from .exchange import Exchange
+from .exchange import Exchange, outputs
 from .media import Media
 from .options import SamplingParameters, Timeouts, Tls, VideoOptions, merge, with_total
 from .request import Outgoing
@@ -175,6 +175,8 @@ class Stream:
         outgoing: Outgoing,
         timeouts: Timeouts,
     ) -> None:
+        self._stub = stub
+        self._address = address
         self._exchange = Exchange(outgoing, address.url, timeouts)
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._call = stub.ModelStreamInfer(_upload(outgoing.message, self._inbox), metadata=address.metadata)
@@ -204,10 +206,13 @@ class Stream:
         return self._exchange.answer
 
     def close(self) -> None:
-        """Ends the stream; a request that still runs is stopped at the server. Takes `STOP_SECONDS` at most."""
+        """Ends the stream; a request that still runs is stopped at the server. Takes a few seconds at most."""
+        if not self._exchange.ended:
+            self._exchange.ended = True
+            if self._reader.is_alive() and _stop(self._stub, self._address, self.request_id):
+                self._reader.join(ENDING_SECONDS)
         self._cancel()
         self._reader.join(STOP_SECONDS)
-        self._exchange.ended = True
 
     def __iter__(self) -> Iterator[Event]:
         return self
@@ -282,12 +287,14 @@ def _read(
         inbox.put(error)
 
 
-def _stop(stub: service_pb2_grpc.GRPCInferenceServiceStub, address: Address, request_id: str) -> None:
+def _stop(stub: service_pb2_grpc.GRPCInferenceServiceStub, address: Address, request_id: str) -> bool:
+    """Whether the server knew the request, and ends it."""
     try:
         stopping = stub.ModelStreamInfer(
             iter([request.stop(request_id)]), timeout=STOP_SECONDS, metadata=address.metadata
         )
-        next(iter(stopping), None)
-        stopping.cancel()
+        responses = list(stopping)
     except (grpc.RpcError, ValueError) as error:  # ValueError: the channel is closed
         _log.debug("request %s could not be stopped: %s", request_id, error)
+        return False
+    return any(outputs(response.infer_response).get("finish_reason") for response in responses)

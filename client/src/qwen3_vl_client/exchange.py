@@ -84,7 +84,7 @@ class Exchange:
                 self._fail(errors.from_message(response.error_message, self.request_id))
             self.ended = True
             return
-        self._take(_outputs(response.infer_response))
+        self._take(outputs(response.infer_response))
         if response.infer_response.parameters["triton_final_response"].bool_param:
             self.closed()
 
@@ -152,7 +152,7 @@ class Exchange:
         raise error
 
 
-def _outputs(response: service_pb2.ModelInferResponse) -> dict[str, str]:
+def outputs(response: service_pb2.ModelInferResponse) -> dict[str, str]:
     """The response's tensors of one string each; the first four bytes of a raw string are its length."""
     return {
         output.name: raw[4:].decode()
