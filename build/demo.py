@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from serve import CACHE, ROOT, end_on_signals, serve
+from serve import CACHE, ROOT, serve
+from server.deployment import end_on_signals
 from server.prerequisites import PrerequisiteError
 from server.supervisor import ServerError
 from server.triton import Endpoints, free_ports

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import tempfile
 import time
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from server import prerequisites, triton
-from server.deployment import Deployment, credits_settings
+from server.deployment import Deployment, credits_settings, end_on_signals
 from server.prerequisites import PrerequisiteError
 from server.supervisor import ServerError
 from server.triton import Endpoints
@@ -81,12 +80,6 @@ def serve(
         report(f"starting Triton; its log is {log}")
         with Deployment(installation, repository, endpoints, log, report) as deployment:
             yield deployment
-
-
-def end_on_signals() -> None:
-    """Lets SIGTERM and a closed terminal end a command as Ctrl-C does, and Ctrl-C where a shell has it ignored."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
 
 
 def _parse() -> argparse.Namespace:

@@ -58,7 +58,6 @@ class Appearance:
     origin: tuple[float, float]
     target: tuple[float, float]
     size: int
-    blink: bool = False
 
     def centre(self, seconds: float) -> tuple[float, float]:
         share = (seconds - self.start) / (self.end - self.start)
@@ -206,7 +205,7 @@ def _make_blink(
     spot = _pixel(free[int(rng.integers(len(free)))], np.zeros(2))
     shapes = [thing for thing in THINGS if thing.kind == "shape" and thing not in cast]
     begin = float(rng.uniform(start + 0.3, end - 0.6))
-    return Appearance(shapes[int(rng.integers(len(shapes)))], begin, begin + 0.2, spot, spot, size=22, blink=True)
+    return Appearance(shapes[int(rng.integers(len(shapes)))], begin, begin + 0.2, spot, spot, size=22)
 
 
 def _pixel(cell: tuple[int, int], jitter: np.ndarray) -> tuple[float, float]:

@@ -8,12 +8,11 @@ What the manifest says is checked first: a plan for another card or version is r
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
 from server import triton
-from server.deployment import Deployment
+from server.deployment import Deployment, end_on_signals
 from server.prerequisites import PrerequisiteError
 from server.supervisor import ServerError
 
@@ -30,8 +29,7 @@ def main() -> int:
         parser.add_argument(f"--{name}-port", type=int, default=port)
     parser.add_argument("--log", type=Path, default=Path("triton.log"), help="the file that Triton writes to")
     arguments = parser.parse_args()
-    # `docker stop` ends everything as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_on_signals()
     endpoints = triton.Endpoints(
         arguments.host, arguments.http_port, arguments.grpc_port, arguments.metrics_port, arguments.health_port
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -90,3 +91,9 @@ class Deployment:
             self.supervisor.stop(grace_seconds=0)
         finally:
             self._resources.close()
+
+
+def end_on_signals() -> None:
+    """Lets SIGTERM and a closed terminal end a command as Ctrl-C does, and Ctrl-C where a shell has it ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
