@@ -81,6 +81,7 @@ def read_inputs(request: Any) -> Inputs:
         return None if content is None else decode_text(content, name)
 
     stream = one("stream")
+    parameters = json.loads(request.parameters() or "{}")
     return Inputs(
         text=text("text_input"),
         messages=text("messages"),
@@ -90,7 +91,8 @@ def read_inputs(request: Any) -> Inputs:
         video_options=text("video_options"),
         sampling_parameters=text("sampling_parameters"),
         stream=True if stream is None else bool(stream),
-        progress=json.loads(request.parameters() or "{}").get("progress") is True,
+        progress=parameters.get("progress") is True,
+        look=parameters.get("look") is True,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from preprocess.errors import InvalidArgumentError
@@ -22,6 +22,8 @@ ANSWER_TOKENS = 1024
 class Plan:
     prompt: Prompt
     looks: tuple[Look, ...]
+    wanted_tokens: int
+    """What the prompt would have if the context had room for it."""
 
     def summary(self, settings: Settings) -> dict[str, Any]:
         """The plan as stage 3 gets it, in the chunk header; grids in patches."""
@@ -71,7 +73,8 @@ def make_plan(
 
 
 def _write(request: Request, writer: PromptWriter, looks: Sequence[Look]) -> Plan:
-    return Plan(writer.write(request.messages, [look.medium for look in looks]), tuple(looks))
+    prompt = writer.write(request.messages, [look.medium for look in looks])
+    return Plan(prompt, tuple(looks), wanted_tokens=len(prompt.token_ids))
 
 
 def _fit(request: Request, plan: Plan, room: int, settings: Settings, writer: PromptWriter) -> Plan:
@@ -101,7 +104,7 @@ def _fit(request: Request, plan: Plan, room: int, settings: Settings, writer: Pr
             )
         plan = _write(request, writer, looks)
         available = available * 9 // 10
-    return plan
+    return replace(plan, wanted_tokens=first.wanted_tokens)
 
 
 def _timestamp_tokens(video: Video, writer: PromptWriter) -> int:

@@ -32,6 +32,8 @@ class Inputs:
     sampling_parameters: str | None = None
     stream: bool = True
     progress: bool = False
+    look: bool = False
+    """Only tell what would be looked at."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Request:
     """JSON object, not looked into: stage 3 checks it."""
     stream: bool
     progress: bool
+    look: bool
 
     @property
     def media(self) -> tuple[Attachment, ...]:
@@ -73,6 +76,7 @@ def parse_request(inputs: Inputs, limits: Limits) -> Request:
         sampling_parameters=inputs.sampling_parameters or "{}",
         stream=inputs.stream,
         progress=inputs.progress,
+        look=inputs.look,
     )
     if len(request.media) > limits.max_attachments:
         raise InvalidArgumentError(

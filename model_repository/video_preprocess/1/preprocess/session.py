@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 from preprocess.chunks import Chunk, data_chunks, empty_chunk
 from preprocess.credits import Credits, SessionOver
-from preprocess.errors import RequestError
+from preprocess.errors import RequestError, UnavailableError
 from preprocess.media import Library
+from preprocess.overview import overview
 from preprocess.plan import make_plan
 from preprocess.prompt import PromptWriter
 from preprocess.request import Inputs, Limits, parse_request
@@ -113,6 +114,10 @@ def _serve(
     inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: threading.Event, ending: ExitStack
 ) -> None:
     request = parse_request(inputs, stage.limits)
+    if request.look:
+        plan = make_plan(request, stage.settings, stage.writer, stage.library, lambda: _check_running(stopping))
+        outbox.send(empty_chunk(stage.settings), look=overview(plan, stage.settings))
+        return
     credits = Credits(stage.credits_directory, session, stopping)
     ending.callback(credits.close)
     nothing = empty_chunk(stage.settings)
@@ -139,6 +144,11 @@ def _serve(
         else:
             outbox.send(chunk)
     credits.wait_until_over()
+
+
+def _check_running(stopping: threading.Event) -> None:
+    if stopping.is_set():
+        raise UnavailableError("the server shuts down")
 
 
 def new_session() -> str:
