@@ -55,7 +55,7 @@ def _changes(timeline: Timeline) -> dict[str, Any]:
 def _apart(seconds: npt.NDArray[np.float64]) -> list[float]:
     """The first of them, and each that comes late enough after the last that is kept."""
     kept: list[float] = []
-    for time in seconds.round(3).tolist():
+    for time in seconds.tolist():
         if not kept or time - kept[-1] >= _CUTS_APART_SECONDS:
             kept.append(time)
     return kept
