@@ -152,7 +152,7 @@ class Uploads:
             f" WHERE owner = ? AND digest NOT NULL AND expires > ? {clause}",
             (owner, time.time(), *arguments),
         )
-        return [StoredFile(*row, self._content(row[4])) for row in rows]
+        return [StoredFile(*(*row, self._content(row[4]))) for row in rows]
 
     def _content(self, digest: str) -> Path:
         return self.folder / "content" / digest[:2] / digest
