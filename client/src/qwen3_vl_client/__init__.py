@@ -13,7 +13,9 @@ from .errors import (
     Timeout,
 )
 from .options import SamplingParameters, Timeouts, Tls, VideoOptions
-from .results import Answer, Event, Medium, Progress, TextDelta, Timings, Usage
+from .results import Answer, Event, Look, LookedMedium, Medium, Progress, TextDelta, Timings, Usage
+from .summaries.summarize import SummaryOptions
+from .summaries.summary import Summary
 
 __all__ = [
     "Answer",
@@ -24,6 +26,8 @@ __all__ = [
     "Event",
     "InternalError",
     "InvalidRequest",
+    "Look",
+    "LookedMedium",
     "Medium",
     "NotFound",
     "Progress",
@@ -32,6 +36,8 @@ __all__ = [
     "SamplingParameters",
     "ServerUnavailable",
     "Stream",
+    "Summary",
+    "SummaryOptions",
     "TextDelta",
     "Timeout",
     "Timeouts",

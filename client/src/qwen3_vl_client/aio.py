@@ -4,20 +4,22 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from . import request
-from .connection import ENDING_SECONDS, STOP_SECONDS, Address, address
+from . import errors, request
+from .connection import ENDING_SECONDS, STOP_SECONDS, Address, address, grpc_timeout
 from .errors import Cancelled
-from .exchange import Exchange, outputs
+from .exchange import Exchange, outputs, read_look
 from .media import Media
 from .options import SamplingParameters, Timeouts, Tls, VideoOptions, merge, with_total
 from .request import Outgoing
-from .results import Answer, Event
+from .results import Answer, Event, Look
+from .summaries.summarize import SummaryOptions, summarize
+from .summaries.summary import SummaryEvent
 
 _log = logging.getLogger("qwen3_vl_client")
 
@@ -36,8 +38,18 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 (frozen)
     ) -> None:
+        self._use(address(url, tls, headers, timeouts), timeouts)
+
+    @classmethod
+    def at(cls, address: Address, timeouts: Timeouts) -> "AsyncClient":
+        """For a server whose address is known already."""
+        client = cls.__new__(cls)
+        client._use(address, timeouts)
+        return client
+
+    def _use(self, address: Address, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
-        self._connection = _Connection(address(url, tls, headers, timeouts))
+        self._connection = _Connection(address)
         self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()
 
     async def ask(
@@ -108,6 +120,31 @@ class AsyncClient:
         """Like `chat`, but gives the answer as it is written. The request is sent when iteration begins."""
         merged = merge(sampling, video_options, options)
         return self._stream(lambda: request.chat(messages, *merged), timeout)
+
+    async def look(
+        self,
+        video: Media | Sequence[Media] | None = None,
+        question: str = "",
+        *,
+        uri: str | Sequence[str] | None = None,
+        video_options: VideoOptions | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Look:
+        """What `ask` would look at, and where the videos change; see `Client.look`."""
+        merged = merge(None, video_options, options)[1]
+        outgoing = await asyncio.to_thread(request.look, video, question, uri, merged)
+        return await self._connection.look(outgoing, with_total(self._timeouts, timeout))
+
+    def summarize(
+        self,
+        video: Media | None = None,
+        *,
+        uri: str | None = None,
+        options: SummaryOptions = SummaryOptions(),  # noqa: B008 (frozen)
+    ) -> AsyncGenerator[SummaryEvent, None]:
+        """Summarises a video of any length, with chapters; see `summaries.summarize`."""
+        return summarize(self, video, uri=uri, options=options)
 
     async def close(self) -> None:
         """Stops the requests that still run, and disconnects."""
@@ -256,12 +293,19 @@ class _Connection:
 
     def start(self, outgoing: Outgoing, timeouts: Timeouts) -> _Running:
         """Begins a call."""
-        if self._channel is None:
-            self._loop = asyncio.get_running_loop()
-            self._channel = _channel(self._address)
-            self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._connect()
         call = self._stub.ModelStreamInfer(metadata=self._address.metadata)
         return _Running(call, outgoing, Exchange(outgoing, self._address.url, timeouts))
+
+    async def look(self, outgoing: Outgoing, timeouts: Timeouts) -> Look:
+        self._connect()
+        call = self._stub.ModelStreamInfer(
+            iter([outgoing.message]), timeout=grpc_timeout(timeouts.total), metadata=self._address.metadata
+        )
+        try:
+            return read_look([response async for response in call], outgoing.request_id)
+        except grpc.RpcError as error:
+            raise errors.from_rpc(error, outgoing.request_id, self._address.url, answering=False) from error
 
     def abandon(self, running: _Running) -> asyncio.Task[None]:
         """Ends a call; a request that has not ended is stopped at the server."""
@@ -280,6 +324,12 @@ class _Connection:
         if self._channel is not None:
             await self._channel.close()
             self._channel = None
+
+    def _connect(self) -> None:
+        if self._channel is None:
+            self._loop = asyncio.get_running_loop()
+            self._channel = _channel(self._address)
+            self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def _end(self, running: _Running) -> None:
         if not running.exchange.ended:

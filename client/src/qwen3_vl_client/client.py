@@ -11,14 +11,18 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from . import request
-from .connection import ENDING_SECONDS, STOP_SECONDS, Address, address
+from . import errors, request
+from .aio import AsyncClient
+from .connection import ENDING_SECONDS, STOP_SECONDS, Address, address, grpc_timeout
 from .errors import Cancelled
-from .exchange import Exchange, outputs
+from .exchange import Exchange, outputs, read_look
 from .media import Media
 from .options import SamplingParameters, Timeouts, Tls, VideoOptions, merge, with_total
 from .request import Outgoing
-from .results import Answer, Event
+from .results import Answer, Event, Look
+from .summaries.blocking import summarize_blocking
+from .summaries.summarize import SummaryOptions
+from .summaries.summary import SummaryEvent
 
 _log = logging.getLogger("qwen3_vl_client")
 _UPLOADED = object()
@@ -142,6 +146,41 @@ class Client:
         """Like `chat`, but gives the answer as it is written. The request is sent at once."""
         outgoing = request.chat(messages, *merge(sampling, video_options, options))
         return self._send(outgoing, timeout)
+
+    def look(
+        self,
+        video: Media | Sequence[Media] | None = None,
+        question: str = "",
+        *,
+        uri: str | Sequence[str] | None = None,
+        video_options: VideoOptions | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Look:
+        """What `ask` would look at, and where the videos change; nothing is decoded for it. Arguments as of `ask`.
+
+        Raises:
+            Qwen3VLError: a video cannot be opened, or nobody answers; its class says why.
+        """
+        outgoing = request.look(video, question, uri, merge(None, video_options, options)[1])
+        limit = with_total(self._timeouts, timeout).total
+        try:
+            call = self._stub.ModelStreamInfer(
+                iter([outgoing.message]), timeout=grpc_timeout(limit), metadata=self._address.metadata
+            )
+            return read_look(list(call), outgoing.request_id)
+        except grpc.RpcError as error:
+            raise errors.from_rpc(error, outgoing.request_id, self._address.url, answering=False) from error
+
+    def summarize(
+        self,
+        video: Media | None = None,
+        *,
+        uri: str | None = None,
+        options: SummaryOptions = SummaryOptions(),  # noqa: B008 (frozen)
+    ) -> Iterator[SummaryEvent]:
+        """Summarises a video of any length, with chapters; see `summaries.summarize`."""
+        return summarize_blocking(AsyncClient.at(self._address, self._timeouts), video, uri, options)
 
     def close(self) -> None:
         """Stops the requests that still run, and disconnects."""

@@ -1,5 +1,6 @@
 """Where the server is and how it is reached: shared by both clients."""
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -57,6 +58,11 @@ def address(url: str | None, tls: Tls | None, headers: Mapping[str, str] | None,
             ("grpc.max_reconnect_backoff_ms", 1000),
         ),
     )
+
+
+def grpc_timeout(seconds: float) -> float | None:
+    """A limit as gRPC takes it; infinity is none."""
+    return None if math.isinf(seconds) else seconds
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:

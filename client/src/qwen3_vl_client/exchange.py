@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import grpc
@@ -15,7 +16,7 @@ from tritonclient.grpc import service_pb2
 from . import errors
 from .options import Timeouts
 from .request import Outgoing
-from .results import Answer, Event, Progress, TextDelta, Timings, Usage
+from .results import Answer, Event, Look, Progress, TextDelta, Timings, Usage
 
 # How long the server may take to close the stream after the answer is complete.
 _CLOSING_SECONDS = 1.0
@@ -158,6 +159,24 @@ def outputs(response: service_pb2.ModelInferResponse) -> dict[str, str]:
         output.name: raw[4:].decode()
         for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
     }
+
+
+def read_look(responses: Sequence[service_pb2.ModelStreamInferResponse], request_id: str) -> Look:
+    """What stage 1 answered, asked alone.
+
+    Raises:
+        Qwen3VLError: it answered with an error, or something that cannot be understood.
+    """
+    for response in responses:
+        if response.error_message:
+            raise errors.from_message(response.error_message, request_id)
+        if header := outputs(response.infer_response).get("chunk_header"):
+            try:
+                return Look.from_json(json.loads(header)["look"])
+            except (ValueError, KeyError, TypeError) as error:
+                message = f"stage 1 answered {header[:200]!r}; a look was expected"
+                raise errors.InternalError(message, request_id=request_id) from error
+    raise errors.InternalError("stage 1 ended the request without a look", request_id=request_id)
 
 
 def _progress(data: dict[str, Any]) -> Progress:

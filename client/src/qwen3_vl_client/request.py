@@ -14,6 +14,7 @@ from .media import Media
 
 MODEL = "qwen3_vl"
 DECODER = "decoder"
+STAGE_1 = "video_preprocess"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,26 @@ def chat(
     converted = messages.convert(conversation)
     texts = {"messages": [json.dumps(converted.messages).encode()]}
     return _generate(texts, converted.videos, converted.images, sampling, video_options)
+
+
+def look(
+    video: Media | Sequence[Media] | None,
+    question: str,
+    uri: str | Sequence[str] | None,
+    video_options: Mapping[str, Any],
+) -> Outgoing:
+    """Asks stage 1 alone what the request would look at.
+
+    Raises:
+        InvalidRequest: a medium cannot be read.
+    """
+    uris = [uri] if isinstance(uri, str) else list(uri or ())
+    texts = {"text_input": [question.encode()], "video_uri": [each.encode() for each in uris]}
+    outgoing = _generate(texts, media.listed(video), [], {}, video_options)
+    outgoing.message.model_name = STAGE_1
+    outgoing.message.parameters["look"].bool_param = True
+    outgoing.message.outputs.add(name="chunk_header")
+    return outgoing
 
 
 def stop(request_id: str) -> service_pb2.ModelInferRequest:

@@ -42,6 +42,47 @@ class Medium:
 
 
 @dataclass(frozen=True)
+class LookedMedium(Medium):
+    """A video or image as the model would see it; of an image, the rest is 0 or empty."""
+
+    seconds: float = 0.0
+    """When the video's last frame is no longer shown."""
+    cuts: tuple[float, ...] = ()
+    """Seconds at which new scenes begin."""
+    changes: tuple[float, ...] = ()
+    """How much the picture changes, from 0 to 1, in equal spans of 0 to `seconds`."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a request would look at; nothing was decoded for it."""
+
+    prompt_tokens: int
+    wanted_tokens: int
+    """What the prompt would have if the context had room: more than `prompt_tokens` where less is shown."""
+    media: tuple[LookedMedium, ...]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Look":
+        """Reads the server's `look`; keys that this version does not know are passed over."""
+        return cls(
+            prompt_tokens=data["prompt_tokens"],
+            wanted_tokens=data["wanted_tokens"],
+            media=tuple(
+                LookedMedium(
+                    medium["kind"],
+                    tuple(medium["grid"]),
+                    tuple(medium["timestamps"]),
+                    medium.get("seconds", 0.0),
+                    tuple(medium.get("cuts", ())),
+                    tuple(medium.get("changes", ())),
+                )
+                for medium in data["media"]
+            ),
+        )
+
+
+@dataclass(frozen=True)
 class Usage:
     """What the answer cost, as the server counted it."""
 

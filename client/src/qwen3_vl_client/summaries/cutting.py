@@ -1,0 +1,57 @@
+"""Cuts a video into parts at its own boundaries: new scenes, or where the picture changes most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LEAST_SHARE = 0.5
+"""A part has at least this share of the even length."""
+_CLEAR_CHANGE = 0.5
+"""A change of the picture that is worth cutting at."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Seconds of a video; the first part starts and the last ends with it."""
+
+    index: int
+    start: float
+    end: float
+
+
+def cut(seconds: float, part_seconds: float, cuts: Sequence[float], changes: Sequence[float]) -> tuple[Part, ...]:
+    """Divides 0 to `seconds` into about even parts, none longer than `part_seconds`.
+
+    Each ends at the cut that is nearest to where it would end by an even division; without one nearby, where the
+    picture changes most; and where nothing changes, there.
+
+    Args:
+        cuts: seconds at which new scenes begin, rising.
+        changes: how much the picture changes, 0 to 1, in equal spans of 0 to `seconds`.
+    """
+    parts: list[Part] = []
+    start = 0.0
+    while seconds - start > part_seconds:
+        even = (seconds - start) / math.ceil((seconds - start) / part_seconds)
+        earliest, latest = start + _LEAST_SHARE * even, start + part_seconds
+        end = _boundary(start + even, earliest, latest, cuts) or _change(earliest, latest, seconds, changes)
+        parts.append(Part(len(parts), start, end or start + even))
+        start = parts[-1].end
+    return (*parts, Part(len(parts), start, seconds))
+
+
+def _boundary(even: float, earliest: float, latest: float, cuts: Sequence[float]) -> float | None:
+    nearby = [time for time in cuts if earliest <= time <= latest]
+    return min(nearby, key=lambda time: abs(time - even), default=None)
+
+
+def _change(earliest: float, latest: float, seconds: float, changes: Sequence[float]) -> float | None:
+    """The beginning of the span with the clearest change."""
+    span = seconds / max(len(changes), 1)
+    nearby = [index for index in range(len(changes)) if earliest <= index * span <= latest]
+    clearest = max(nearby, key=lambda index: changes[index], default=None)
+    if clearest is None or changes[clearest] < _CLEAR_CHANGE:
+        return None
+    return clearest * span

@@ -1,0 +1,239 @@
+"""Summaries of video of any length: parts are described by requests in flight together, and merged level by level."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import InvalidRequest, ResourceExhausted
+from ..media import Media
+from ..options import SamplingParameters, VideoOptions, merge
+from ..results import Look
+from .cutting import Part, cut
+from .journal import Journal
+from .notes import MERGE_SCHEMA, PART_SCHEMA, Note, read_merged, read_part
+from .prompts import merge_question, part_question
+from .summary import Cut, Merged, PartDone, Summary, SummaryEvent
+
+if TYPE_CHECKING:
+    from ..aio import AsyncClient
+
+_MERGED_AT_ONCE = 8
+_LEAST_PART_SECONDS = 1.0
+_MARGIN = 0.9
+"""Of the context is planned with: parts are not all alike."""
+_REFUSED_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Waited before a request that the server had no room for is sent again."""
+
+
+@dataclass(frozen=True)
+class SummaryOptions:
+    """How a video is summarised.
+
+    about: what matters most, in the user's words.
+    language: that titles and texts are written in, by its English name.
+    part_seconds: the longest part; shorter where the context does not hold so much in full detail.
+    in_flight: requests at the same time.
+    sampling, video_options: of every request; the seed is 0 unless one is given.
+    journal: a folder that keeps the answers until the summary is complete: an interrupted one goes on where it was.
+    """
+
+    about: str = ""
+    language: str = "English"
+    part_seconds: float = 300.0
+    in_flight: int = 4
+    sampling: SamplingParameters | Mapping[str, Any] = field(default_factory=SamplingParameters)
+    video_options: VideoOptions | Mapping[str, Any] = field(default_factory=VideoOptions)
+    journal: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.part_seconds >= _LEAST_PART_SECONDS:
+            raise ValueError(f"part_seconds is {self.part_seconds}; at least {_LEAST_PART_SECONDS:g} is accepted")
+        if self.in_flight < 1:
+            raise ValueError(f"in_flight is {self.in_flight}; at least 1 is accepted")
+
+
+async def summarize(
+    client: AsyncClient,
+    video: Media | None = None,
+    *,
+    uri: str | None = None,
+    options: SummaryOptions = SummaryOptions(),
+) -> AsyncGenerator[SummaryEvent, None]:
+    """Tells how the video is cut, each part as it is done, each merger, and last the whole `Summary`.
+
+    Closing the iterator stops the requests that still run.
+
+    Args:
+        video: a file or its bytes, uploaded with every part's request; for what is large, `uri` is the way.
+        uri: a path below the server's media root.
+
+    Raises:
+        Qwen3VLError: the video cannot be opened, or a request failed. With a journal, what was done is kept.
+    """
+    if (video is None) == (uri is None):
+        raise InvalidRequest("a summary is of one video: either video or uri is accepted")
+    summarizer = _Summarizer(client, video, uri, options)
+    async for event in summarizer.run():
+        yield event
+
+
+class _Summarizer:
+    def __init__(self, client: AsyncClient, video: Media | None, uri: str | None, options: SummaryOptions) -> None:
+        self._client = client
+        self._video = video
+        self._uri = uri
+        self._options = options
+        self._sampling, self._video_options = merge(options.sampling, options.video_options, {})
+        self._sampling.setdefault("seed", 0)
+        if bounds := sorted({"start", "end"} & self._video_options.keys()):
+            raise InvalidRequest(f"video_options.{bounds[0]} is given; a summary is of the whole video")
+
+    async def run(self) -> AsyncIterator[SummaryEvent]:
+        look = await self._look()
+        parts = await self._cut(look)
+        journal = Journal(self._options.journal, await asyncio.to_thread(self._key, look))
+        yield Cut(parts, resumed=len(journal))
+
+        done: dict[int, PartDone] = {}
+        async for result in _together([self._part_job(part, len(parts), journal) for part in parts], self._limit):
+            done[result.part.index] = result
+            yield result
+        ordered = [done[part.index] for part in parts]
+        notes = tuple(each.note for each in ordered)
+        async for event in self._merge(notes, journal):
+            yield event
+            top = event.note
+        if len(notes) == 1:
+            top = notes[0]
+        chapters = tuple(chapter for each in ordered for chapter in each.chapters)
+        journal.remove()
+        yield Summary(top.title, top.text, parts[-1].end, chapters, notes)
+
+    @property
+    def _limit(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(self._options.in_flight)
+
+    async def _look(self, **bounds: float) -> Look:
+        return await self._client.look(self._video, uri=self._uri, video_options={**self._video_options, **bounds})
+
+    async def _cut(self, look: Look) -> tuple[Part, ...]:
+        """Into parts that the context holds in full detail; one that fits as a whole and is short enough stays so."""
+        (video,) = look.media
+        part_seconds = min(self._options.part_seconds, video.seconds)
+        first = look if part_seconds == video.seconds else await self._look(start=0.0, end=part_seconds)
+        if first.wanted_tokens > first.prompt_tokens:
+            part_seconds *= _MARGIN * first.prompt_tokens / first.wanted_tokens
+        return cut(video.seconds, max(part_seconds, _LEAST_PART_SECONDS), video.cuts, video.changes)
+
+    def _key(self, look: Look) -> dict[str, Any]:
+        """What the answers depend on. Of a file at the server only the look is known."""
+        if self._video is None:
+            content = str(self._uri)
+        elif isinstance(self._video, bytes):
+            content = hashlib.sha256(self._video).hexdigest()
+        else:
+            content = _digest(Path(self._video))
+        options = self._options
+        return {
+            "video": content,
+            "look": asdict(look),
+            "about": options.about,
+            "language": options.language,
+            "part_seconds": options.part_seconds,
+            "sampling": self._sampling,
+            "video_options": self._video_options,
+        }
+
+    def _part_job(self, part: Part, parts: int, journal: Journal) -> Callable[[], Awaitable[PartDone]]:
+        async def job() -> PartDone:
+            # What is shown at the boundary itself belongs to the next part.
+            end = part.end if part.index == parts - 1 else part.end - 0.001
+            answer = await self._answer(
+                journal,
+                f"part {part.index}",
+                part_question(part, parts, self._options.about, self._options.language),
+                PART_SCHEMA,
+                video=self._video,
+                uri=self._uri,
+                video_options={**self._video_options, "start": part.start, "end": end},
+            )
+            note, chapters = read_part(answer, part)
+            return PartDone(part, note, chapters)
+
+        return job
+
+    async def _merge(self, notes: Sequence[Note], journal: Journal) -> AsyncIterator[Merged]:
+        level = 0
+        while len(notes) > 1:
+            level += 1
+            groups = [notes[start : start + _MERGED_AT_ONCE] for start in range(0, len(notes), _MERGED_AT_ONCE)]
+            merged: dict[int, Note] = {}
+            jobs = [self._merge_job(level, index, group, journal) for index, group in enumerate(groups)]
+            async for index, note in _together(jobs, self._limit):
+                merged[index] = note
+                yield Merged(level, len(merged), len(groups), note)
+            notes = [merged[index] for index in range(len(groups))]
+
+    def _merge_job(
+        self, level: int, index: int, notes: Sequence[Note], journal: Journal
+    ) -> Callable[[], Awaitable[tuple[int, Note]]]:
+        async def job() -> tuple[int, Note]:
+            if len(notes) == 1:
+                return index, notes[0]
+            question = merge_question(notes, self._options.about, self._options.language)
+            answer = await self._answer(journal, f"merger {level}.{index}", question, MERGE_SCHEMA)
+            return index, read_merged(answer, notes)
+
+        return job
+
+    async def _answer(self, journal: Journal, step: str, question: str, schema: Mapping[str, Any], **asked: Any) -> str:
+        if (known := journal.get(step)) is not None:
+            return known
+        form = {"type": "json_schema", "json_schema": {"name": "summary", "schema": schema}}
+        sampling = {**self._sampling, "response_format": form}
+        for seconds in (*_REFUSED_SECONDS, None):
+            try:
+                answer = await self._client.ask(question=question, sampling=sampling, **asked)
+            except ResourceExhausted:
+                if seconds is None:
+                    raise
+                await asyncio.sleep(seconds)
+            else:
+                journal.add(step, answer.text)
+                return answer.text
+        raise AssertionError("the last try returns or raises")
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+_Result = TypeVar("_Result")
+
+
+async def _together(
+    jobs: Sequence[Callable[[], Awaitable[_Result]]], limit: asyncio.Semaphore
+) -> AsyncIterator[_Result]:
+    """The jobs' results as they come. When one fails, or nobody waits any more, the others are cancelled."""
+
+    async def run(job: Callable[[], Awaitable[_Result]]) -> _Result:
+        async with limit:
+            return await job()
+
+    tasks = [asyncio.create_task(run(job)) for job in jobs]
+    try:
+        for finished in asyncio.as_completed(tasks):
+            yield await finished
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
