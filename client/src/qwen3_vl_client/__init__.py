@@ -14,7 +14,7 @@ from .errors import (
 )
 from .options import SamplingParameters, Timeouts, Tls, VideoOptions
 from .results import Answer, Event, Look, LookedMedium, Medium, Progress, TextDelta, Timings, Usage
-from .summaries.summarize import SummaryOptions
+from .summaries.summarizing import SummaryOptions
 from .summaries.summary import Summary
 
 __all__ = [

@@ -18,7 +18,7 @@ from .media import Media
 from .options import SamplingParameters, Timeouts, Tls, VideoOptions, merge, with_total
 from .request import Outgoing
 from .results import Answer, Event, Look
-from .summaries.summarize import SummaryOptions, summarize
+from .summaries.summarizing import SummaryOptions, summarize
 from .summaries.summary import SummaryEvent
 
 _log = logging.getLogger("qwen3_vl_client")

@@ -21,7 +21,7 @@ from .options import SamplingParameters, Timeouts, Tls, VideoOptions, merge, wit
 from .request import Outgoing
 from .results import Answer, Event, Look
 from .summaries.blocking import summarize_blocking
-from .summaries.summarize import SummaryOptions
+from .summaries.summarizing import SummaryOptions
 from .summaries.summary import SummaryEvent
 
 _log = logging.getLogger("qwen3_vl_client")

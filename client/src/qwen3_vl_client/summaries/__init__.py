@@ -3,7 +3,7 @@
 from .cutting import Part
 from .formats import FORMATS, clock
 from .notes import Chapter, Note
-from .summarize import SummaryOptions, summarize
+from .summarizing import SummaryOptions, summarize
 from .summary import Cut, Merged, PartDone, Summary, SummaryEvent
 
 __all__ = [

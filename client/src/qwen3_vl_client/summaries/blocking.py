@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..media import Media
-from .summarize import SummaryOptions, summarize
+from .summarizing import SummaryOptions, summarize
 from .summary import SummaryEvent
 
 if TYPE_CHECKING:

@@ -35,7 +35,8 @@ def cut(seconds: float, part_seconds: float, cuts: Sequence[float], changes: Seq
     start = 0.0
     while seconds - start > part_seconds:
         even = (seconds - start) / math.ceil((seconds - start) / part_seconds)
-        earliest, latest = start + _LEAST_SHARE * even, start + part_seconds
+        least = _LEAST_SHARE * even
+        earliest, latest = start + least, min(start + part_seconds, seconds - least)
         end = _boundary(start + even, earliest, latest, cuts) or _change(earliest, latest, seconds, changes)
         parts.append(Part(len(parts), start, end or start + even))
         start = parts[-1].end

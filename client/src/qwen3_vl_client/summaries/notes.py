@@ -77,9 +77,7 @@ class Note:
 
 def read_part(answer: str, part: Part) -> tuple[Note, tuple[Chapter, ...]]:
     """The account and chapters of `part`; an answer that is no such JSON is taken for an account in one chapter."""
-    content = _read_json(answer)
-    if content is None:
-        content = {"summary": answer}
+    content = _read(answer)
     found = [_chapter(each, part) for each in _list(content.get("chapters")) if isinstance(each, dict)]
     summary = _text(content.get("summary"))
     title = _text(content.get("title")) or (found[0].title if found else "") or _shortened(summary)
@@ -89,7 +87,7 @@ def read_part(answer: str, part: Part) -> tuple[Note, tuple[Chapter, ...]]:
 
 def read_merged(answer: str, notes: Sequence[Note]) -> Note:
     """One account in the place of several. Times that none of them names are taken out of it."""
-    content = _read_json(answer) or {"summary": answer}
+    content = _read(answer)
     known = {_clock_seconds(match) for note in notes for match in _CLOCK.finditer(note.text)}
     known |= {math.floor(time) for note in notes for time in (note.start, note.end)}
     text = _CLOCK.sub(lambda match: match[0] if _clock_seconds(match) in known else "", _text(content.get("summary")))
@@ -124,31 +122,35 @@ def _placed(chapters: Sequence[Chapter], part: Part) -> list[Chapter]:
     def within(time: float) -> float:
         return min(max(time + shift, part.start), part.end)
 
-    return [replace(each, start=within(each.start), end=within(each.end)) for each in chapters]
+    placed: list[Chapter] = []
+    for chapter in chapters:
+        start, end = sorted((within(chapter.start), within(chapter.end)))
+        placed.append(replace(chapter, start=start if start < part.end else part.start, end=end))
+    return placed
 
 
 def _in_order(chapters: Sequence[Chapter], part: Part) -> tuple[Chapter, ...]:
     """Rising, each ending at the latest where the next begins. Those that begin at once are one, with all points."""
     ordered: list[Chapter] = []
     for chapter in sorted(chapters, key=lambda chapter: chapter.start):
-        chapter = replace(chapter, start=min(chapter.start, chapter.end))
-        if chapter.start >= part.end and ordered:
-            chapter = replace(chapter, start=ordered[-1].start)
         if ordered and chapter.start <= ordered[-1].start:
             first = ordered[-1]
             points = (*first.key_points, chapter.title, *chapter.key_points)
             ordered[-1] = replace(first, end=max(first.end, chapter.end), key_points=points)
         else:
             ordered.append(chapter)
-    ends = [*(chapter.start for chapter in ordered[1:]), part.end]
+    ends = [*(chapter.start for chapter in ordered), part.end][1:]
     return tuple(
         replace(chapter, end=min(chapter.end, end) if chapter.end > chapter.start else end)
-        for chapter, end in zip(ordered, ends, strict=True)
+        for chapter, end in zip(ordered, ends, strict=False)
     )
 
 
-def _read_json(answer: str) -> dict[str, Any] | None:
-    """The JSON object in the answer. Of one that was cut off, what stands up to its last complete chapter."""
+def _read(answer: str) -> dict[str, Any]:
+    """The JSON object in the answer; of one that was cut off, what stands up to its last complete chapter.
+
+    An answer that is none is taken for a summary.
+    """
     text = answer[answer.find("{") :].strip().removesuffix("```").rstrip()
     ends = [len(text), *(match.end() for match in reversed(list(re.finditer(r"\}", text))))]
     for end, closing in ((end, closing) for end in ends for closing in ("", "]}")):
@@ -156,8 +158,9 @@ def _read_json(answer: str) -> dict[str, Any] | None:
             content = json.loads(text[:end] + closing)
         except (ValueError, RecursionError):
             continue
-        return content if isinstance(content, dict) else None
-    return None
+        if isinstance(content, dict):
+            return content
+    return {"summary": answer}
 
 
 def _text(value: object) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -78,8 +79,10 @@ async def summarize(
     if (video is None) == (uri is None):
         raise InvalidRequest("a summary is of one video: either video or uri is accepted")
     summarizer = _Summarizer(client, video, uri, options)
-    async for event in summarizer.run():
-        yield event
+    # Leaving a generator closes it, but not those that it reads from.
+    async with aclosing(summarizer.run()) as events:
+        async for event in events:
+            yield event
 
 
 class _Summarizer:
@@ -93,30 +96,28 @@ class _Summarizer:
         if bounds := sorted({"start", "end"} & self._video_options.keys()):
             raise InvalidRequest(f"video_options.{bounds[0]} is given; a summary is of the whole video")
 
-    async def run(self) -> AsyncIterator[SummaryEvent]:
+    async def run(self) -> AsyncGenerator[SummaryEvent, None]:
         look = await self._look()
         parts = await self._cut(look)
         journal = Journal(self._options.journal, await asyncio.to_thread(self._key, look))
         yield Cut(parts, resumed=len(journal))
 
         done: dict[int, PartDone] = {}
-        async for result in _together([self._part_job(part, len(parts), journal) for part in parts], self._limit):
-            done[result.part.index] = result
-            yield result
+        jobs = [self._part_job(part, len(parts), journal) for part in parts]
+        async with aclosing(_together(jobs, self._options.in_flight)) as results:
+            async for result in results:
+                done[result.part.index] = result
+                yield result
         ordered = [done[part.index] for part in parts]
         notes = tuple(each.note for each in ordered)
-        async for event in self._merge(notes, journal):
-            yield event
-            top = event.note
-        if len(notes) == 1:
-            top = notes[0]
+        top = notes[0]
+        async with aclosing(self._merge(notes, journal)) as mergers:
+            async for merged in mergers:
+                yield merged
+                top = merged.note
         chapters = tuple(chapter for each in ordered for chapter in each.chapters)
         journal.remove()
         yield Summary(top.title, top.text, parts[-1].end, chapters, notes)
-
-    @property
-    def _limit(self) -> asyncio.Semaphore:
-        return asyncio.Semaphore(self._options.in_flight)
 
     async def _look(self, **bounds: float) -> Look:
         return await self._client.look(self._video, uri=self._uri, video_options={**self._video_options, **bounds})
@@ -167,16 +168,17 @@ class _Summarizer:
 
         return job
 
-    async def _merge(self, notes: Sequence[Note], journal: Journal) -> AsyncIterator[Merged]:
+    async def _merge(self, notes: Sequence[Note], journal: Journal) -> AsyncGenerator[Merged, None]:
         level = 0
         while len(notes) > 1:
             level += 1
             groups = [notes[start : start + _MERGED_AT_ONCE] for start in range(0, len(notes), _MERGED_AT_ONCE)]
             merged: dict[int, Note] = {}
             jobs = [self._merge_job(level, index, group, journal) for index, group in enumerate(groups)]
-            async for index, note in _together(jobs, self._limit):
-                merged[index] = note
-                yield Merged(level, len(merged), len(groups), note)
+            async with aclosing(_together(jobs, self._options.in_flight)) as results:
+                async for index, note in results:
+                    merged[index] = note
+                    yield Merged(level, len(merged), len(groups), note)
             notes = [merged[index] for index in range(len(groups))]
 
     def _merge_job(
@@ -220,10 +222,9 @@ def _digest(path: Path) -> str:
 _Result = TypeVar("_Result")
 
 
-async def _together(
-    jobs: Sequence[Callable[[], Awaitable[_Result]]], limit: asyncio.Semaphore
-) -> AsyncIterator[_Result]:
+async def _together(jobs: Sequence[Callable[[], Awaitable[_Result]]], in_flight: int) -> AsyncGenerator[_Result, None]:
     """The jobs' results as they come. When one fails, or nobody waits any more, the others are cancelled."""
+    limit = asyncio.Semaphore(in_flight)
 
     async def run(job: Callable[[], Awaitable[_Result]]) -> _Result:
         async with limit:

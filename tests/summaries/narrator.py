@@ -1,0 +1,61 @@
+"""A client that answers like a model that saw everything, for tests of what is made of its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from qwen3_vl_client import Answer, Look, LookedMedium, Timings, Usage
+
+SCENE_SECONDS = 50.0
+
+
+def describe(start: float, end: float) -> str:
+    """A chapter for each scene of 50 seconds of the part."""
+    starts = [start, *(time for time in range(0, 10_000, int(SCENE_SECONDS)) if start < time < end)]
+    chapters = [
+        {"start": begin, "end": finish, "title": f"Scene {int(begin // SCENE_SECONDS)}", "key_points": ["One."]}
+        for begin, finish in zip(starts, [*starts[1:], end], strict=True)
+    ]
+    return json.dumps({"title": f"From {start:g}", "summary": f"Until {end:g}.", "chapters": chapters})
+
+
+def merge(question: str) -> str:
+    return json.dumps({"title": "All of it", "summary": " ".join(question.split("\n\n")[1].split("\n"))})
+
+
+@dataclass
+class Narrator:
+    """Stands in for `AsyncClient`. `context` tokens hold a token a second; `answer` may be replaced."""
+
+    seconds: float = 1000.0
+    context: int = 10_000
+    answer: Callable[[float, float], str] = describe
+    asked: list[Mapping[str, Any]] = field(default_factory=list)
+    running: int = 0
+    most_running: int = 0
+    cancelled: int = 0
+
+    async def look(self, video: object, *, uri: str | None, video_options: Mapping[str, Any]) -> Look:
+        wanted = int(video_options.get("end", self.seconds) - video_options.get("start", 0))
+        cuts = tuple(float(time) for time in range(50, int(self.seconds), 50))
+        medium = LookedMedium("video", (1, 4, 4), (0.5,), self.seconds, cuts, ())
+        return Look(min(wanted, self.context), wanted, (medium,))
+
+    async def ask(self, video: object = None, *, question: str, **request: Any) -> Answer:
+        self.asked.append({"question": question, **request})
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
+        options = request.get("video_options")
+        text = merge(question) if options is None else self.answer(options["start"], options["end"])
+        return Answer(text, "stop", Usage(), Timings(), "0" * 32)

@@ -1,0 +1,43 @@
+"""Parts begin where the video does something new."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+from qwen3_vl_client.summaries.cutting import Part, cut
+
+seconds = st.floats(1, 50_000)
+
+
+def test_short_video_is_one_part() -> None:
+    assert cut(200.0, 300.0, [50.0], []) == (Part(0, 0.0, 200.0),)
+
+
+def test_cuts_nearest_to_even_parts() -> None:
+    parts = cut(1000.0, 400.0, [100.0, 310.0, 350.0, 640.0, 660.0], [])
+    assert [part.end for part in parts] == [350.0, 660.0, 1000.0]
+
+
+def test_without_cuts_where_the_picture_changes_most() -> None:
+    changes = [0.1] * 100
+    changes[47], changes[52] = 0.9, 0.6
+    assert [part.end for part in cut(1000.0, 600.0, [], changes)] == [470.0, 1000.0]
+
+
+def test_where_nothing_changes_evenly() -> None:
+    assert [part.end for part in cut(900.0, 400.0, [], [0.2] * 50)] == [300.0, 600.0, 900.0]
+
+
+@given(seconds, st.floats(1, 5000), st.lists(seconds, max_size=200), st.lists(st.floats(0, 1), max_size=512))
+def test_parts_cover_the_video_and_are_never_too_long(
+    length: float, part_seconds: float, cuts: list[float], changes: list[float]
+) -> None:
+    part_seconds = max(part_seconds, length / 500)
+    parts = cut(length, part_seconds, sorted(cuts), changes)
+    assert (parts[0].start, parts[-1].end) == (0.0, length)
+    assert [part.index for part in parts] == list(range(len(parts)))
+    assert all(before.end == after.start for before, after in pairwise(parts))
+    assert all(0 < part.end - part.start <= part_seconds * 1.000001 for part in parts)
+    assert len(parts) <= 2 * length / part_seconds + 2
