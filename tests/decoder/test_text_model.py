@@ -139,7 +139,7 @@ def test_wrong_checkpoints_are_refused_by_what_is_wrong(checkpoint: Path, tmp_pa
         with pytest.raises(ValueError, match=message):
             load_weights(tmp_path, read_model_config(tmp_path), CPU, torch.float32)
 
-    refused("rope type 'yarn'; 'default' is accepted", rope_scaling={"rope_type": "yarn", "factor": 2.0})
+    refused("rope type 'linear'; 'default' and 'yarn'", rope_scaling={"rope_type": "linear", "factor": 2.0})
     refused("attention_bias is True", attention_bias=True)
     refused("hidden_act is 'gelu'", hidden_act="gelu")
     refused("q_proj.weight .* config.json says", num_attention_heads=1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,33 @@ from engine.sampling_parameters import SamplingParameters
 
 
 @dataclass(frozen=True)
+class Yarn:
+    """How rotary positions are stretched beyond the trained length, by the paper's names (arXiv 2309.00071).
+
+    original_positions: the trained length, in positions. attention_factor: on cosines and sines.
+    truncate: the ramp between stretched and unstretched frequencies begins and ends at whole ones.
+    """
+
+    factor: float
+    original_positions: int
+    attention_factor: float
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+
+    @classmethod
+    def by_factor(cls, factor: float, original_positions: int) -> Yarn:
+        """With all else as the paper has it."""
+        return cls(factor, original_positions, _mscale(factor))
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Qwen3-VL's text decoder, by the names of the published config.json.
 
     deepstack_levels: rows that come with a visual token beside its merged feature.
     visual_token_ids: the placeholders that packed rows replace.
+    yarn: None where positions are not stretched.
     """
 
     vocab_size: int
@@ -33,6 +57,7 @@ class ModelConfig:
     dtype: str
     deepstack_levels: int
     visual_token_ids: tuple[int, int]
+    yarn: Yarn | None = None
 
     @property
     def row_width(self) -> int:
@@ -52,8 +77,8 @@ def read_model_config(folder: Path) -> ModelConfig:
     # Written as rope_scaling beside rope_theta by published checkpoints, as rope_parameters by newer transformers.
     rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
     rope_type = rope.get("rope_type", rope.get("type", "default"))
-    if rope_type not in ("default", "mrope"):
-        raise ValueError(f"text_config has the rope type {rope_type!r}; 'default' is accepted")
+    if rope_type not in ("default", "mrope", "yarn"):
+        raise ValueError(f"text_config has the rope type {rope_type!r}; 'default' and 'yarn' are accepted")
     heads = text["num_attention_heads"]
     return ModelConfig(
         vocab_size=text["vocab_size"],
@@ -71,6 +96,7 @@ def read_model_config(folder: Path) -> ModelConfig:
         dtype=_dtype_name(config, text),
         deepstack_levels=len(config["vision_config"]["deepstack_visual_indexes"]),
         visual_token_ids=(config["image_token_id"], config["video_token_id"]),
+        yarn=_read_yarn(rope, text["max_position_embeddings"]) if rope_type == "yarn" else None,
     )
 
 
@@ -98,6 +124,27 @@ def read_generation_config(folder: Path, default_max_tokens: int) -> GenerationC
         max_tokens=default_max_tokens, repetition_penalty=config.get("repetition_penalty") or 1.0, **given
     )
     return GenerationConfig(tuple(eos) if isinstance(eos, list) else (eos,), defaults)
+
+
+def _read_yarn(rope: Mapping[str, Any], max_positions: int) -> Yarn:
+    original = rope.get("original_max_position_embeddings") or max_positions
+    factor = rope.get("factor") or max_positions / original
+    attention_factor = rope.get("attention_factor")
+    if attention_factor is None:
+        scales = rope.get("mscale"), rope.get("mscale_all_dim")
+        attention_factor = _mscale(factor, scales[0]) / _mscale(factor, scales[1]) if all(scales) else _mscale(factor)
+    return Yarn(
+        factor=factor,
+        original_positions=original,
+        attention_factor=attention_factor,
+        beta_fast=rope.get("beta_fast") or Yarn.beta_fast,
+        beta_slow=rope.get("beta_slow") or Yarn.beta_slow,
+        truncate=rope.get("truncate", Yarn.truncate),
+    )
+
+
+def _mscale(factor: float, mscale: float = 1.0) -> float:
+    return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 def _dtype_name(config: dict[str, Any], text: dict[str, Any]) -> str:

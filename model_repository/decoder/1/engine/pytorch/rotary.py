@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from engine.checkpoint import ModelConfig
+from engine.pytorch.yarn import yarn_frequencies
 
 
 class RotaryEmbedding:
@@ -14,7 +15,12 @@ class RotaryEmbedding:
     def __init__(self, config: ModelConfig, device: torch.device) -> None:
         half = config.head_dim // 2
         exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-        self._inverse_frequencies = (1.0 / config.rope_theta**exponents).to(device)
+        periods = config.rope_theta**exponents
+        frequencies = 1.0 / periods
+        if config.yarn is not None:
+            frequencies = yarn_frequencies(periods, config.rope_theta, config.yarn)
+        self._inverse_frequencies = frequencies.to(device)
+        self._scale = 1.0 if config.yarn is None else config.yarn.attention_factor
         axes = torch.zeros(half, dtype=torch.long)
         for axis in (1, 2):
             axes[axis : config.mrope_section[axis] * 3 : 3] = axis
@@ -24,7 +30,7 @@ class RotaryEmbedding:
         """Cosines and sines, each [tokens, 1, head_dim], for positions [3, tokens]."""
         angles = positions[self._axes].T.float() * self._inverse_frequencies
         angles = torch.cat((angles, angles), dim=-1).unsqueeze(1)
-        return angles.cos().to(dtype), angles.sin().to(dtype)
+        return (angles.cos() * self._scale).to(dtype), (angles.sin() * self._scale).to(dtype)
 
 
 def rotate(states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
