@@ -25,10 +25,10 @@ def make(tmp_path: Path) -> Callable[..., Uploads]:
 
 
 def put(uploads: Uploads, owner: str, content: bytes, name: str = "clip.mp4") -> StoredFile:
-    with uploads.begin(owner, name) as upload:
+    with uploads.begin(owner) as upload:
         for start in range(0, len(content), MIB):
             upload.write(content[start : start + MIB])
-        return upload.finish()
+        return upload.finish(name)
 
 
 def on_disk(uploads: Uploads) -> list[bytes]:
@@ -85,7 +85,7 @@ def test_listed_oldest_first(make: Callable[..., Uploads]) -> None:
 
 def test_an_upload_that_is_given_up_leaves_nothing(make: Callable[..., Uploads]) -> None:
     uploads = make()
-    with uploads.begin("ann", "clip.mp4") as upload:
+    with uploads.begin("ann") as upload:
         upload.write(b"half")
         assert uploads.files("ann") == []
         with pytest.raises(NotFound):
@@ -96,8 +96,8 @@ def test_an_upload_that_is_given_up_leaves_nothing(make: Callable[..., Uploads])
 
 def test_an_empty_file_is_refused(make: Callable[..., Uploads]) -> None:
     uploads = make()
-    with pytest.raises(InvalidRequest, match="empty"), uploads.begin("ann", "clip.mp4") as upload:
-        upload.finish()
+    with pytest.raises(InvalidRequest, match="empty"), uploads.begin("ann") as upload:
+        upload.finish("clip.mp4")
     assert on_disk(uploads) == []
 
 
@@ -166,22 +166,22 @@ def test_a_file_may_ask_for_less_time_but_not_for_more(
     clock = Clock(monkeypatch)
     uploads = make(expiry_seconds=60)
     for asked, given in ((10, 10), (600, 60)):
-        with uploads.begin("ann", "clip.mp4", expiry_seconds=asked) as upload:
+        with uploads.begin("ann") as upload:
             upload.write(b"x")
-            assert upload.finish().expires == clock.now + given
+            assert upload.finish("clip.mp4", expiry_seconds=asked).expires == clock.now + given
 
 
 def test_what_a_killed_process_left_is_swept(make: Callable[..., Uploads], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     uploads = make()
-    abandoned = uploads.begin("ann", "clip.mp4")
+    abandoned = uploads.begin("ann")
     abandoned.write(b"half")
     assert make().sweep() == 0
     clock.now += 2 * 3600
     assert make().sweep() == 1
     assert on_disk(uploads) == []
     with pytest.raises(NotFound, match="given up"):
-        abandoned.finish()
+        abandoned.finish("clip.mp4")
 
 
 def test_the_index_outlives_its_process(make: Callable[..., Uploads]) -> None:

@@ -8,6 +8,7 @@ Any number of threads and processes may share a folder.
 """
 
 import hashlib
+import math
 import secrets
 import sqlite3
 import time
@@ -87,14 +88,9 @@ class Uploads:
             index.execute("PRAGMA journal_mode = WAL")
             index.executescript(_SCHEMA)
 
-    def begin(
-        self, owner: str, name: str, *, purpose: str = "user_data", expiry_seconds: float | None = None
-    ) -> "Upload":
-        """Starts an upload; use it in a `with` statement, write to it and call its `finish`.
-
-        A file may be kept for less than the folder's `expiry_seconds`, never for more.
-        """
-        return Upload(self, owner, name, purpose, min(expiry_seconds or self.expiry_seconds, self.expiry_seconds))
+    def begin(self, owner: str) -> "Upload":
+        """Starts an upload; use it in a `with` statement, write to it and call its `finish`."""
+        return Upload(self, owner)
 
     def find(self, owner: str, id: str) -> StoredFile:
         """The owner's file with this id.
@@ -184,20 +180,19 @@ class Uploads:
 class Upload:
     """A file being written. Leaving its `with` statement without `finish` removes it."""
 
-    def __init__(self, uploads: Uploads, owner: str, name: str, purpose: str, expiry_seconds: float) -> None:
+    def __init__(self, uploads: Uploads, owner: str) -> None:
         self.id = f"file-{secrets.token_hex(16)}"
         self.size_bytes = 0
         self._uploads = uploads
         self._owner = owner
-        self._expiry_seconds = expiry_seconds
         self._reserved_bytes = 0
         self._digest = hashlib.sha256()
         self._path = uploads._partial(self.id)
         now = time.time()
         with uploads._transaction() as index:
             index.execute(
-                "INSERT INTO files VALUES (?, ?, ?, ?, NULL, 0, ?, ?)",
-                (self.id, owner, name, purpose, now, now + _STALLED_SECONDS),
+                "INSERT INTO files VALUES (?, ?, '', '', NULL, 0, ?, ?)",
+                (self.id, owner, now, now + _STALLED_SECONDS),
             )
         self._file = self._path.open("xb")
         self._finished = False
@@ -214,8 +209,9 @@ class Upload:
         self._digest.update(data)
         self._file.write(data)
 
-    def finish(self) -> StoredFile:
-        """Makes it one of its owner's files.
+    def finish(self, name: str, *, purpose: str = "user_data", expiry_seconds: float | None = None) -> StoredFile:
+        """Makes it one of its owner's files, which its owner calls `name`. It may be kept for less than the folder's
+        `expiry_seconds`, never for more.
 
         Raises:
             InvalidRequest: nothing was written.
@@ -224,12 +220,15 @@ class Upload:
         self._file.close()
         if not self.size_bytes:
             raise InvalidRequest("the file is empty")
+        kept_seconds = min(expiry_seconds or math.inf, self._uploads.expiry_seconds)
         digest = self._digest.hexdigest()
         content = self._uploads._content(digest)
         content.parent.mkdir(exist_ok=True)
         with self._uploads._transaction() as index:
             self._update(
-                index, "digest = ?, bytes = ?, expires = created + ?", digest, self.size_bytes, self._expiry_seconds
+                index,
+                "name = ?, purpose = ?, digest = ?, bytes = ?, expires = created + ?",
+                *(name, purpose, digest, self.size_bytes, kept_seconds),
             )
             # Who uploads what is there already adds nothing; the file that is there keeps its time of change.
             if content.exists():
