@@ -48,6 +48,12 @@ class Display:
         """The answer is being written, but shown at its end."""
         self._progress.update(self._task, description="answering", total=None, count=f"{pieces:,} pieces")
 
+    def counting(self, description: str, done: int, total: int) -> None:
+        """How many of several things are done."""
+        self._progress.update(
+            self._task, description=description, total=total, completed=done, count=f"{done} of {total}"
+        )
+
     def clear(self) -> None:
         """Takes the line away."""
         self._progress.stop()

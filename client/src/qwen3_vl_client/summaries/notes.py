@@ -173,8 +173,10 @@ def _list(value: object) -> list[Any]:
 
 
 def _number(value: object, otherwise: float) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if number else otherwise  # type: ignore[arg-type]
+    # A JSON number may be an integer of any size, or (Python accepts them) NaN and Infinity.
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12:
+        return float(value)
+    return otherwise
 
 
 def _shortened(text: str, characters: int = 80) -> str:
