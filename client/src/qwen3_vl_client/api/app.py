@@ -1,0 +1,104 @@
+"""The app: routes, errors, limits and what they share, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from ..aio import AsyncClient
+from ..connection import address
+from ..uploads import Uploads
+from . import chat, errors, files, operations
+from .engine_probe import EngineProbe
+from .fetch import Fetcher
+from .keys import ApiKeys
+from .limits import RequestLimits
+from .media_references import MediaReferences
+from .metrics import Metrics, MetricsMiddleware
+from .services import Services
+from .settings import UPLOADS_FOLDER, Settings
+
+_SWEEP_SECONDS = 60.0
+
+
+def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
+    """The API as an ASGI app; tests bring a `fetcher` of their own."""
+    metrics = Metrics()
+    uploads = Uploads(
+        settings.media_root / UPLOADS_FOLDER,
+        quota_bytes=settings.upload_quota_bytes,
+        capacity_bytes=settings.upload_capacity_bytes,
+        expiry_seconds=settings.upload_expiry_seconds,
+    )
+    fetcher = fetcher or Fetcher(
+        settings.allowed_hosts, max_bytes=settings.max_fetch_bytes, max_seconds=settings.max_fetch_seconds
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        probe = EngineProbe(address(settings.url, settings.tls, None, settings.timeouts))
+        sweeping = asyncio.create_task(_sweep(uploads))
+        async with AsyncClient(settings.url, tls=settings.tls, timeouts=settings.timeouts) as client:
+            app.state.services = Services(
+                settings=settings,
+                client=client,
+                probe=probe,
+                uploads=uploads,
+                references=MediaReferences(settings.media_root, uploads, fetcher),
+                keys=ApiKeys(settings.api_keys),
+                limits=RequestLimits(settings.requests_per_minute, settings.concurrent_requests),
+                metrics=metrics,
+            )
+            yield
+        sweeping.cancel()
+        await probe.close()
+
+    app = FastAPI(
+        title="Qwen3-VL on video",
+        summary="An OpenAI-compatible API that answers questions about videos, images and text.",
+        version=version("qwen3-vl-client"),
+        lifespan=lifespan,
+    )
+    app.include_router(chat.router, max_body_size=settings.max_body_bytes)
+    app.include_router(files.router)
+    app.include_router(operations.router)
+    errors.install(app)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    _describe_truthfully(app)
+    return app
+
+
+def _describe_truthfully(app: FastAPI) -> None:
+    """Takes from the OpenAPI description the validation errors that FastAPI would answer: here they are 400."""
+    generated = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        described = generated()
+        for operations_of_path in described["paths"].values():
+            for operation in operations_of_path.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            described["components"]["schemas"].pop(name, None)
+        return described
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+async def _sweep(uploads: Uploads) -> None:
+    while True:
+        await asyncio.to_thread(uploads.sweep)
+        await asyncio.sleep(_SWEEP_SECONDS)

@@ -1,0 +1,233 @@
+"""The body of a chat completion: OpenAI's fields, those that vLLM's clients add, and `video_options`.
+
+What does not change the answer is accepted and ignored; what would change it and cannot be done is refused by name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from .video_kwargs import MediaIoKwargs, MmProcessorKwargs, VideoOptions, merged_video_options
+
+_MAX_INTEGER = 2**31 - 1
+
+
+class _Body(BaseModel):
+    """JSON as it is: nothing is converted, unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TextPart(_Body):
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(_Body):
+    url: str
+    """A data URI, the id of an uploaded file, a path below the media root, or an http(s) URL of an allowed host."""
+    detail: Literal["auto", "low", "high"] | None = None
+    """Ignored: an image is seen in the detail that the checkpoint's processor gives it."""
+
+
+class VideoUrl(_Body):
+    url: str
+    """As of an image."""
+
+
+class ImagePart(_Body):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+    uuid: str | None = None
+    """vLLM's name for its cache; ignored: contents are recognised by themselves."""
+
+
+class VideoPart(_Body):
+    type: Literal["video_url"]
+    video_url: VideoUrl
+    uuid: str | None = None
+
+
+def _is_text(content: Any) -> str:
+    return "text" if isinstance(content, str) else "parts"
+
+
+Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
+Text = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[TextPart], Field(min_length=1), Tag("parts")],
+    Discriminator(_is_text),
+]
+Content = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[Part], Field(min_length=1), Tag("parts")], Discriminator(_is_text)
+]
+Nothing = Annotated[list[Any], Field(max_length=0)] | None
+
+
+class SystemMessage(_Body):
+    """Accepted as the first message."""
+
+    role: Literal["system", "developer"]
+    content: Text
+    name: str | None = None
+
+
+class UserMessage(_Body):
+    role: Literal["user"]
+    content: Content
+    name: str | None = None
+
+
+class AssistantMessage(_Body):
+    """An answer as it was given; with no tool to call, its other fields hold nothing."""
+
+    role: Literal["assistant"]
+    content: Text
+    name: str | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Nothing = None
+    annotations: Nothing = None
+
+
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
+
+
+class StreamOptions(_Body):
+    include_usage: bool | None = None
+    """A last chunk without choices tells the usage."""
+    include_obfuscation: bool | None = None
+    """Ignored."""
+
+
+class PlainText(_Body):
+    type: Literal["text"]
+
+
+class JsonObject(_Body):
+    type: Literal["json_object"]
+
+
+class JsonSchema(_Body):
+    name: str
+    description: str | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(_Body):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat = Annotated[PlainText | JsonObject | JsonSchemaFormat, Field(discriminator="type")]
+
+
+class StructuredOutputs(_Body):
+    """vLLM's way to ask for JSON of a schema."""
+
+    json_: dict[str, Any] = Field(alias="json")
+
+
+class ChatRequest(_Body):
+    """What is null counts as not given."""
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=_MAX_INTEGER)
+    max_tokens: int | None = Field(default=None, ge=1, le=_MAX_INTEGER)
+    """The older name of `max_completion_tokens`, which wins."""
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
+    stop: str | list[str] | None = None
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    response_format: ResponseFormat | None = None
+
+    # As vLLM has them.
+    top_k: int | None = Field(default=None, ge=-1, le=_MAX_INTEGER)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=10)
+    min_tokens: int | None = Field(default=None, ge=0, le=_MAX_INTEGER)
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool | None = None
+    skip_special_tokens: bool | None = None
+    structured_outputs: StructuredOutputs | None = None
+    mm_processor_kwargs: MmProcessorKwargs | None = None
+    media_io_kwargs: MediaIoKwargs | None = None
+
+    video_options: VideoOptions | None = None
+    """Which frames are looked at, and how closely, in the server's own words; they win over vLLM's."""
+
+    # Accepted as far as they ask for nothing else than what is done.
+    n: Literal[1] | None = None
+    logprobs: Literal[False] | None = None
+    top_logprobs: Literal[0] | None = None
+    logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
+    modalities: list[Literal["text"]] | None = None
+    tools: Nothing = None
+    functions: Nothing = None
+    tool_choice: Literal["none", "auto"] | None = None
+    reasoning_effort: Literal["none"] | None = None
+    echo: Literal[False] | None = None
+    add_generation_prompt: Literal[True] | None = None
+    continue_final_message: Literal[False] | None = None
+    add_special_tokens: Literal[False] | None = None
+    include_stop_str_in_output: Literal[False] | None = None
+    use_beam_search: Literal[False] | None = None
+    chat_template_kwargs: Annotated[dict[str, Any], Field(max_length=0)] | None = None
+
+    # Ignored: they change no answer.
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    parallel_tool_calls: bool | None = None
+    prediction: dict[str, Any] | None = None
+    request_id: str | None = None
+    priority: int | None = None
+    spaces_between_special_tokens: bool | None = None
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream is to tell its usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def sampling_parameters(self) -> dict[str, Any]:
+        """The server's `sampling_parameters`."""
+        same = (
+            "temperature",
+            "top_p",
+            "seed",
+            "stop",
+            "presence_penalty",
+            "frequency_penalty",
+            "top_k",
+            "min_p",
+            "repetition_penalty",
+            "min_tokens",
+            "stop_token_ids",
+            "ignore_eos",
+            "skip_special_tokens",
+        )
+        parameters = {name: value for name in same if (value := getattr(self, name)) is not None}
+        if (max_tokens := self.max_completion_tokens or self.max_tokens) is not None:
+            parameters["max_tokens"] = max_tokens
+        if self.structured_outputs is not None:
+            schema = {"name": "structured_outputs", "schema": self.structured_outputs.json_}
+            parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if self.response_format is not None and self.response_format.type != "text":
+            parameters["response_format"] = self.response_format.model_dump(by_alias=True, exclude_none=True)
+        return parameters
+
+    def server_video_options(self) -> dict[str, Any]:
+        """The server's `video_options`."""
+        return merged_video_options(self.media_io_kwargs, self.mm_processor_kwargs, self.video_options)

@@ -1,0 +1,166 @@
+"""Errors as OpenAI's clients read them: `{"error": {"message", "type", "param", "code"}}` with the right status."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from ..errors import (
+    Cancelled,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    Qwen3VLError,
+    ResourceExhausted,
+    ServerUnavailable,
+    Timeout,
+)
+from ..uploads import QuotaExceeded
+
+_log = logging.getLogger(__name__)
+
+# The most special class first.
+_STATUSES: Sequence[tuple[type[Qwen3VLError], HTTPStatus]] = (
+    (InvalidRequest, HTTPStatus.BAD_REQUEST),
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (QuotaExceeded, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (ResourceExhausted, HTTPStatus.TOO_MANY_REQUESTS),
+    (ServerUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (Cancelled, HTTPStatus.SERVICE_UNAVAILABLE),
+    (Timeout, HTTPStatus.GATEWAY_TIMEOUT),
+    (InternalError, HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+_TYPES = {
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+}
+_RETRY_AFTER_SECONDS = 1
+# The server's own words for an option: `sampling_parameters.top_p is 2; …`.
+_SERVER_PARAMETER = re.compile(r"(?:sampling_parameters|video_options)\.(\w+)|(messages[\w.\[\]]*)")
+
+
+class ErrorDetails(BaseModel):
+    """What went wrong. `type` tells whose fault it is, `param` the field that is wrong, `code` the kind of error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """Every answer that is none."""
+
+    error: ErrorDetails
+
+
+class ApiError(Exception):
+    """A refusal that has no class in the client library."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = headers
+
+
+def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route: what its errors look like."""
+    return {int(status): {"model": ErrorBody, "description": status.phrase} for status in statuses}
+
+
+def describe(error: Qwen3VLError) -> ErrorDetails:
+    """The client library's error in OpenAI's words."""
+    message = f"{error.message} (request {error.request_id})" if error.request_id else error.message
+    return _details(_status(error), message, _parameter(error.message), error.code)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of `app` one of `ErrorBody`."""
+    app.add_exception_handler(ApiError, _answer_api_error)
+    app.add_exception_handler(Qwen3VLError, _answer_library_error)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(Exception, _answer_unexpected)
+
+
+def _status(error: Qwen3VLError) -> HTTPStatus:
+    return next(status for kind, status in _STATUSES if isinstance(error, kind))
+
+
+def _parameter(message: str) -> str | None:
+    match = _SERVER_PARAMETER.match(message)
+    return match and (match[1] or match[2])
+
+
+def _details(status: HTTPStatus, message: str, param: str | None, code: str | None) -> ErrorDetails:
+    kind = _TYPES.get(status, "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error")
+    return ErrorDetails(message=message, type=kind, param=param, code=code)
+
+
+def _response(status: HTTPStatus, details: ErrorDetails, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(ErrorBody(error=details).model_dump(), status, headers=headers)
+
+
+async def _answer_api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return _response(error.status, _details(error.status, error.message, error.param, error.code), error.headers)
+
+
+async def _answer_library_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Qwen3VLError)
+    status = _status(error)
+    headers = {}
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        headers["retry-after"] = str(_RETRY_AFTER_SECONDS)
+    return _response(status, describe(error), headers)
+
+
+async def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
+    """Tells the first of the errors: the others often follow from it."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    # ("body", "messages", 0, "user", "content", …) -> messages[0].user.content
+    _, *place = first["loc"]
+    param = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).lstrip(".")
+    if first["type"] == "json_invalid":
+        message, param = f"the body is not JSON: {first['ctx']['error']}", ""
+    elif first["type"] == "extra_forbidden":
+        message = f"{param} is not a field that is accepted here"
+    else:
+        message = f"{param or 'the body'}: {first['msg']}"
+    return _response(
+        HTTPStatus.BAD_REQUEST, _details(HTTPStatus.BAD_REQUEST, message, param or None, "invalid_argument")
+    )
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return _response(status, _details(status, message, None, status.name.lower()), error.headers)
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
+    # Starlette logs the error with its traceback.
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    return _response(status, _details(status, "the API failed; its log says why", None, "internal"))

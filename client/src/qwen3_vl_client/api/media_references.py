@@ -1,0 +1,93 @@
+"""What the URLs in a request's parts mean: a data URI, an uploaded file, a path below the media root, a web address."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from ..errors import InvalidRequest, NotFound
+from ..uploads import Uploads
+from .fetch import Fetcher
+from .storing import Storing
+
+Kind = Literal["image", "video"]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.IGNORECASE)
+_FILE_ID = re.compile(r"file-[0-9a-f]{32}")
+
+
+class MediaReferences:
+    """Turns URLs into parts of the client library's messages."""
+
+    def __init__(self, media_root: Path, uploads: Uploads, fetcher: Fetcher) -> None:
+        self._root = media_root.resolve()
+        self._uploads = uploads
+        self._fetcher = fetcher
+
+    async def part(self, kind: Kind, url: str, where: str, owner: str, resources: AsyncExitStack) -> dict[str, Any]:
+        """The part that `url` means when `owner` says it; errors call it `where`.
+
+        What has to be kept while the request runs ends with `resources`.
+
+        Raises:
+            InvalidRequest: the URL is none that is accepted.
+            NotFound: there is no such file, or it is not the owner's.
+        """
+        scheme = match[1].lower() if (match := _SCHEME.match(url)) else None
+        if scheme == "data":
+            return {"type": kind, kind: await asyncio.to_thread(_decoded, url, where)}
+        if scheme in ("http", "https"):
+            return {"type": kind, "uri": await self._fetched(url, where, owner, resources)}
+        if _FILE_ID.fullmatch(url):
+            return {"type": kind, "uri": self._relative(self._uploads.find(owner, url).path)}
+        if scheme == "file":
+            return {"type": kind, "uri": self._below_root(unquote(url.partition(":")[2].removeprefix("//")), where)}
+        if scheme is None:
+            return {"type": kind, "uri": self._below_root(url, where)}
+        raise InvalidRequest(
+            f"{where} has the scheme {scheme[:20]!r}; a data URI, the id of a file, a path below the media root and an"
+            " http(s) URL are accepted"
+        )
+
+    async def _fetched(self, url: str, where: str, owner: str, resources: AsyncExitStack) -> str:
+        # Of a name that no owner has: it is none of the files that are listed.
+        keeper = f"{owner} (fetched)"
+        with self._uploads.begin(keeper) as upload:
+            storing = Storing(upload)
+            await self._fetcher.fetch(url, where, storing.write)
+            stored = await storing.finish(url, purpose="fetched")
+        resources.callback(self._uploads.delete, keeper, stored.id)
+        return self._relative(stored.path)
+
+    def _below_root(self, path: str, where: str) -> str:
+        """The path from the root, links followed. What lies elsewhere and what does not exist are told alike, and so
+        are uploads, which are named by their ids only."""
+        try:
+            file = (self._root / path).resolve(strict=True)
+            if file.is_file() and file.is_relative_to(self._root) and not file.is_relative_to(self._uploads.folder):
+                return self._relative(file)
+        except (OSError, ValueError, RuntimeError):
+            pass
+        raise NotFound(f"{where}: there is no such file below the media root")
+
+    def _relative(self, file: Path) -> str:
+        return str(file.relative_to(self._root))
+
+
+def _decoded(uri: str, where: str) -> bytes:
+    match = _DATA_URI.match(uri)
+    if match is None or not match[2].lower().endswith(";base64"):
+        raise InvalidRequest(f"{where} is a data URI that is not base64; data:TYPE;base64,… is accepted")
+    if match[1].lower() == "video/jpeg":
+        raise InvalidRequest(f"{where} is a list of pictures without times (video/jpeg); a video file is accepted")
+    try:
+        return base64.b64decode(uri[match.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(f"{where} is a data URI that is not base64: {error}") from None

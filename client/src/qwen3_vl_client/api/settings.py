@@ -1,0 +1,66 @@
+"""How an API is run: one object, made from the command line or by a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..options import Timeouts, Tls
+
+UPLOADS_FOLDER = "uploads"
+"""Where uploads are kept below the media root."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes are bytes, times seconds.
+
+    Raises ValueError for a value that is not accepted.
+    """
+
+    media_root: Path
+    """The server's media root as this process sees it: paths are looked up here, uploads are kept below it."""
+    url: str | None = None
+    """`host:port` of Triton's gRPC port; None: QWEN3_VL_URL or 127.0.0.1:8001."""
+    tls: Tls | None = None
+    """Of the connection to Triton."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    models: tuple[str, ...] = ("qwen3-vl",)
+    """The names that requests may ask for; the first is the one that answers."""
+    api_keys: Mapping[str, str] = field(default_factory=dict)
+    """Keys by the names of their owners; without any, everybody is the owner `anonymous`."""
+    allowed_hosts: frozenset[str] = frozenset()
+    """Where http(s) media may be fetched from: `host`, or `host:port` for another port than the scheme's."""
+    cors_origins: tuple[str, ...] = ()
+    max_body_bytes: int = 256 * 2**20
+    """Of a chat request with its data URIs; uploads are bounded by their quota instead."""
+    max_fetch_bytes: int = 2 * 2**30
+    max_fetch_seconds: float = 60.0
+    upload_quota_bytes: int = 20 * 2**30
+    upload_capacity_bytes: int = 200 * 2**30
+    upload_expiry_seconds: float = 24 * 3600.0
+    requests_per_minute: int = 600
+    """Of one owner; as many may come at once after a quiet minute."""
+    concurrent_requests: int = 64
+    """Chat completions of one owner that run at the same time."""
+
+    def __post_init__(self) -> None:
+        if not self.media_root.is_dir():
+            raise ValueError(f"the media root {str(self.media_root)!r} is not a folder")
+        if not self.models:
+            raise ValueError("no model name is given; at least one is needed")
+        if len(set(self.api_keys.values())) != len(self.api_keys):
+            raise ValueError("two owners have the same API key; each needs its own")
+        for name in (
+            "max_body_bytes",
+            "max_fetch_bytes",
+            "max_fetch_seconds",
+            "upload_quota_bytes",
+            "upload_capacity_bytes",
+            "upload_expiry_seconds",
+            "requests_per_minute",
+            "concurrent_requests",
+        ):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; a number above 0 is accepted")
