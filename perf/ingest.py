@@ -48,7 +48,7 @@ def measure(sampler: str, path: Path, frames: int, folder: Path) -> None:
     # As in the stage (preprocess.service).
     torch.set_num_threads(1)
     started, cpu = time.perf_counter(), time.process_time()
-    video = recall_video(attachment, library, closer=sampler == "adaptive", interrupt=go_on)
+    video = recall_video(attachment, library, closer=sampler == "adaptive", subtitles=True, interrupt=go_on)
     look = look_at_video(video, options, settings)
     planned = time.perf_counter() - started
     patches = temporal_patches(look, settings.patching, library, go_on)
@@ -60,7 +60,7 @@ def measure(sampler: str, path: Path, frames: int, folder: Path) -> None:
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     started = time.perf_counter()
-    again = recall_video(attachment, library, closer=sampler == "adaptive", interrupt=go_on)
+    again = recall_video(attachment, library, closer=sampler == "adaptive", subtitles=True, interrupt=go_on)
     for _ in temporal_patches(look_at_video(again, options, settings), settings.patching, library, go_on):
         pass
     follow_up_seconds = time.perf_counter() - started

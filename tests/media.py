@@ -7,11 +7,15 @@ at its top that spells the frame's number in binary (`frame_number` reads it bac
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 import av
 import numpy as np
+from av.subtitles.stream import SubtitleStream
+from av.subtitles.subtitle import SubtitleSet
 from PIL import Image
 
 NUMBER_BITS = 12
@@ -78,6 +82,7 @@ def make_video(
     rotation: int = 0,
     unknown_duration: bool = False,
     key_frame_interval: int = 12,
+    subtitles: Sequence[tuple[str, str, Sequence[Line]]] = (),
     seed: int = 0,
 ) -> None:
     """Encodes a video; the container follows from the suffix (.mp4, .mov, .avi, .mkv, .webm).
@@ -86,6 +91,7 @@ def make_video(
     `start_offset_seconds`: the first frame is shown this late; with `audio` the sound starts at zero.
     `rotation`: 90, 180 or 270 degrees clockwise, as the header tells players; the pixels are not turned.
     `unknown_duration`: the header does not say how long the video is: a fragmented MP4 or a live Matroska or WebM.
+    `subtitles`: text tracks: codec (mov_text, subrip, ass, webvtt), language, lines.
     """
     path = Path(path)
     fps = Fraction(fps).limit_denominator(100_000)
@@ -113,11 +119,15 @@ def make_video(
             ticks = list(range(frames))
         sound = container.add_stream(_AUDIO_CODECS.get(path.suffix, "aac"), rate=48_000) if audio else None
         assert sound is None or isinstance(sound, av.AudioStream)
+        tracks = [(_add_track(container, codec, language), lines) for codec, language, lines in subtitles]
         for index, tick in enumerate(ticks):
             frame = av.VideoFrame.from_ndarray(draw_frame(index, width=width, height=height, seed=seed), format="rgb24")
             frame.pts, frame.time_base = tick, stream.codec_context.time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+        for track, lines in tracks:
+            for line in lines:
+                _write_line(container, track, line)
         if sound is not None:
             _encode_tone(container, sound, seconds=float(ticks[-1] * stream.codec_context.time_base))
 
@@ -129,6 +139,38 @@ def make_image(*, width: int = 96, height: int = 64, format: str = "PNG", mode: 
     buffer = io.BytesIO()
     picture.convert(mode).save(buffer, format=format)
     return buffer.getvalue()
+
+
+class Line(Protocol):
+    """Text that is shown from `start` to `end`, in seconds."""
+
+    start: float
+    end: float
+    text: str
+
+
+def _add_track(container: av.container.OutputContainer, codec: str, language: str) -> SubtitleStream:
+    track = container.add_stream(codec)
+    assert isinstance(track, SubtitleStream)
+    track.metadata["language"] = language
+    # What the encoders refuse to do without.
+    track.codec_context.subtitle_header = (
+        b"[Script Info]\nScriptType: v4.00+\n\n"
+        b"[V4+ Styles]\nFormat: Name, Fontname, Fontsize\nStyle: Default,Arial,16\n\n"
+        b"[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
+    )
+    track.codec_context.time_base = track.time_base = Fraction(1, 1000)
+    return track
+
+
+def _write_line(container: av.container.OutputContainer, track: SubtitleStream, line: Line) -> None:
+    start, end = round(line.start * 1000), round(line.end * 1000)
+    dialogue = f"0,0,Default,,0,0,0,,{line.text}".encode()
+    packet = track.codec_context.encode_subtitle(SubtitleSet.create(dialogue, start=0, end=end - start, pts=start))
+    packet.stream, packet.time_base = track, Fraction(1, 1000)
+    packet.pts = packet.dts = start
+    packet.duration = end - start
+    container.mux(packet)
 
 
 def _encode_tone(container: av.container.OutputContainer, stream: av.AudioStream, *, seconds: float) -> None:

@@ -46,7 +46,7 @@ def ask(tmp_path: Path, settings: Settings, memory: Memory) -> Ask:
 
     def ask(source: bytes | str, **options: Any) -> tuple[Look, list[np.ndarray]]:
         library = Library(tmp_path, 1 << 20, memory)
-        video = recall_video(Attachment("video", "v", source), library, closer=True, interrupt=_go_on)
+        video = recall_video(Attachment("video", "v", source), library, closer=True, subtitles=True, interrupt=_go_on)
         look = look_at_video(video, VideoOptions(**{"max_frames": 6, **options}), settings)
         return look, list(temporal_patches(look, settings.patching, library, _go_on))
 
@@ -131,7 +131,7 @@ def test_many_at_once(memory: Memory) -> None:
 def test_a_video_survives_packing(tmp_path: Path) -> None:
     media.make_video(tmp_path / "a.mkv", variable=True, start_offset_seconds=0.5, audio=True)
     attachment = Attachment("video", "v", "a.mkv")
-    video = recall_video(attachment, Library(tmp_path, 1 << 20), closer=False, interrupt=_go_on)
+    video = recall_video(attachment, Library(tmp_path, 1 << 20), closer=False, subtitles=True, interrupt=_go_on)
     again = unpack_video(pack_video(video), attachment)
     assert again.size == video.size
     for name, value in vars(video.timeline).items():

@@ -88,6 +88,7 @@ def read_inputs(request: Any) -> Inputs:
         videos=tuple(tensors.get("video", ())),
         video_uris=tuple(decode_text(uri, "video_uri") for uri in tensors.get("video_uri", ())),
         images=tuple(tensors.get("image", ())),
+        subtitles=tuple(tensors.get("subtitles", ())),
         video_options=text("video_options"),
         sampling_parameters=text("sampling_parameters"),
         stream=True if stream is None else bool(stream),

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from preprocess.change import CUT, Score
 from preprocess.entry_points import decode_distances, decoded_late
 from preprocess.mentions import Span
+from preprocess.spread import spread_order
 
 EVENT_SHARE = 0.5
 BEFORE_SHARE = 0.125
@@ -70,7 +71,7 @@ def _changes(seconds: npt.NDArray[np.float64], score: Score, count: int) -> list
     """The frames that stand out most, most first, one for each event."""
     standing = np.flatnonzero(score >= STANDS_OUT)
     # Equal scores, as all cuts have, in an order that is even over the video however many are taken.
-    standing = standing[_van_der_corput_order(len(standing))]
+    standing = standing[spread_order(len(standing))]
     taken: list[int] = []
     blocked = np.zeros(len(score), np.bool_)
     for frame in standing[np.argsort(-score[standing], kind="stable")]:
@@ -110,14 +111,6 @@ def _before(
             cheapest = distances[nearby]
             frames.append(int(nearby[np.flatnonzero(cheapest == cheapest.min())[-1]]))
     return frames
-
-
-def _van_der_corput_order(count: int) -> npt.NDArray[np.int64]:
-    """0 to `count - 1` such that each beginning of the sequence is spread evenly: by the reversed bits."""
-    bits = max(count - 1, 1).bit_length()
-    numbers = np.arange(1 << bits)
-    reversed_bits = sum((numbers >> bit & 1) << (bits - 1 - bit) for bit in range(bits))
-    return np.asarray(reversed_bits)[np.asarray(reversed_bits) < count]
 
 
 def _focused(seconds: npt.NDArray[np.float64], focus: Sequence[Span], count: int) -> list[int]:

@@ -20,6 +20,7 @@ from preprocess.prompt import PromptMedium
 from preprocess.resize import Size, image_size, video_size
 from preprocess.sampling import SAMPLERS, FrameIndices, SamplingBounds
 from preprocess.settings import Patching, Settings
+from preprocess.subtitles import Choice, Line, choose_track, packet_lines, tidy
 from preprocess.timeline import Timeline, read_timeline
 
 LEAST_TOKENS_PER_FRAME = 16
@@ -34,6 +35,8 @@ class Video:
     timeline: Timeline
     size: Size
     """Upright."""
+    lines: tuple[Line, ...] = ()
+    """Its subtitles."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,8 @@ class Look:
     medium: PromptMedium
     video: Video | None = None
     indices: FrameIndices | None = None
+    lines_left_out: int = 0
+    """Of those that `medium` would show if there were room."""
 
     @property
     def temporal_patches(self) -> int:
@@ -55,6 +60,13 @@ class Look:
     def tokens(self) -> int:
         return self.temporal_patches * self.medium.rows * self.medium.columns
 
+    def after(self, temporal_patches: int, patching: Patching) -> Look:
+        """What is left of it after so many temporal patches, fewer than it has."""
+        if self.indices is None or not temporal_patches:
+            return self
+        medium = replace(self.medium, timestamps=self.medium.timestamps[temporal_patches:])
+        return replace(self, medium=medium, indices=self.indices[temporal_patches * patching.frames :])
+
 
 def look_at_image(attachment: Attachment, library: Library, settings: Settings) -> Look:
     with library.open_image(attachment) as image:
@@ -63,10 +75,17 @@ def look_at_image(attachment: Attachment, library: Library, settings: Settings) 
     return Look(attachment, size, PromptMedium("image", size.height // side, size.width // side))
 
 
-def open_video(attachment: Attachment, library: Library, interrupt: Callable[[], None]) -> Video:
+def open_video(
+    attachment: Attachment, library: Library, interrupt: Callable[[], None], *, subtitles: Choice = False
+) -> Video:
+    """Reads the packets of a video and, of its text tracks, those of the one that is wanted."""
     with library.open_video(attachment) as (container, stream):
-        timeline = read_timeline(container, stream, attachment.name, interrupt)
-    return Video(attachment, timeline, first_frame_size(library, attachment))
+        track = choose_track(container, subtitles, attachment.name)
+        words: list[av.Packet] = []
+        timeline = read_timeline(container, stream, attachment.name, interrupt, track, words.append)
+        zero = float(timeline.start_tick * timeline.time_base)
+        lines = tidy(line for packet in words for line in packet_lines(packet, zero))
+    return Video(attachment, timeline, first_frame_size(library, attachment), lines)
 
 
 def look_closer(video: Video, library: Library, interrupt: Callable[[], None]) -> Video:

@@ -17,6 +17,7 @@ from preprocess.matroska import HEAD_BYTES, announced_bytes
 from preprocess.memory import Memory, digest
 from preprocess.messages import Attachment
 from preprocess.resize import Size
+from preprocess.subtitles import MAX_FILE_BYTES, SUFFIXES, Choice
 
 VIDEO_FORMATS = "MP4, MOV, MKV, WebM and AVI"
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -46,6 +47,32 @@ class Library:
         path = self._resolve(attachment.source, attachment.name)
         status = path.stat()
         return digest(str(path), status.st_size, status.st_mtime_ns, self.max_frame_pixels)
+
+    def subtitle_file(self, video: Attachment, choice: Choice) -> bytes | None:
+        """What is in the subtitle file that came with a video or lies beside it, if that is wanted.
+
+        Beside `talk.mp4` may lie `talk.srt` or, with a language tag, `talk.eng.srt`. Raises InvalidArgumentError for an
+        attached file that is not wanted.
+        """
+        if video.subtitles is not None:
+            if choice is False:
+                raise InvalidArgumentError(
+                    f"video_options.subtitles is false, and subtitles are attached to {video.name}; accepted is either"
+                )
+            return video.subtitles
+        if choice is False or self.root is None or isinstance(video.source, bytes):
+            return None
+        path = self.root / video.source
+        language = "" if choice is True else f".{choice.lower()}"
+        beside = sorted(other.name for other in path.parent.iterdir() if other.suffix.lower() in SUFFIXES)
+        tagged = {name: Path(name.lower()).stem.removeprefix(path.stem.lower()) for name in beside}
+        ranked = [name for name in beside if tagged[name] == language]
+        if choice is True:
+            ranked += [name for name in beside if re.fullmatch(r"\.[a-z]{2,3}(-[a-z0-9]+)*", tagged[name])]
+        if not ranked:
+            return None
+        with self._resolve(f"{Path(video.source).parent}/{ranked[0]}", video.name).open("rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)
 
     def check_size(self, size: Size, name: str) -> None:
         if size.height * size.width > self.max_frame_pixels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Literal
 
 from preprocess.errors import InvalidArgumentError, shown
@@ -19,6 +20,8 @@ class Attachment:
     kind: Kind
     name: str
     source: bytes | str
+    subtitles: bytes | None = None
+    """A subtitle file that came with a video."""
 
     def __repr__(self) -> str:
         return f"Attachment({self.name})"
@@ -43,11 +46,20 @@ class Message:
     parts: tuple[Text | Attachment, ...]
 
 
-def attach(videos: Sequence[bytes], video_uris: Sequence[str], images: Sequence[bytes]) -> Attachments:
+def attach(
+    videos: Sequence[bytes], video_uris: Sequence[str], images: Sequence[bytes], subtitles: Sequence[bytes]
+) -> Attachments:
+    """Raises InvalidArgumentError for more subtitles than videos."""
+    sources: list[tuple[str, bytes | str]] = [(f"video[{index}]", content) for index, content in enumerate(videos)]
+    sources += [(f"video_uri[{index}]", uri) for index, uri in enumerate(video_uris)]
+    if len(subtitles) > len(sources):
+        raise InvalidArgumentError(
+            f"{len(subtitles)} subtitles are attached to {len(sources)} videos; one each is accepted"
+        )
     return Attachments(
-        videos=(
-            *(Attachment("video", f"video[{index}]", content) for index, content in enumerate(videos)),
-            *(Attachment("video", f"video_uri[{index}]", uri) for index, uri in enumerate(video_uris)),
+        videos=tuple(
+            Attachment("video", name, source, lines or None)
+            for (name, source), lines in zip_longest(sources, subtitles)
         ),
         images=tuple(Attachment("image", f"image[{index}]", content) for index, content in enumerate(images)),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from preprocess.errors import InvalidArgumentError, shown
 from preprocess.sampling import SAMPLERS
+from preprocess.subtitles import Choice
 
 MAX_FPS = 60
 MAX_FRAMES = 65_536
@@ -29,6 +30,7 @@ class VideoOptions:
     context_length: int | None = None
     start: float | None = None
     end: float | None = None
+    subtitles: Choice = True
 
 
 def parse_video_options(options: Any) -> VideoOptions:
@@ -60,6 +62,10 @@ def parse_video_options(options: Any) -> VideoOptions:
     ):
         if name in given:
             _check_integer(given, name, at_most=at_most)
+    if not isinstance(given.get("subtitles", True), (bool, str)):
+        raise InvalidArgumentError(
+            f"video_options.subtitles is {shown(given['subtitles'])}; true, false or a language tag is accepted"
+        )
     parsed = VideoOptions(**given)
     for low, high in (("min_frames", "max_frames"), ("start", "end")):
         if low in given and high in given and given[low] > given[high]:

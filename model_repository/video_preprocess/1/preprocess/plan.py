@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from preprocess.captions import with_lines
 from preprocess.errors import InvalidArgumentError
 from preprocess.look import LEAST_TOKENS_PER_FRAME, Look, Video, look_at_image, look_at_video
 from preprocess.media import Library
@@ -32,15 +33,19 @@ class Plan:
             "prompt_tokens": len(self.prompt.token_ids),
             "video_tokens": self.prompt.visual_tokens,
             "next_position": self.prompt.next_position,
-            "media": [
-                {
-                    "kind": look.medium.kind,
-                    "grid": [look.temporal_patches, look.medium.rows * merge, look.medium.columns * merge],
-                    "timestamps": [float(f"{seconds:.1f}") for seconds in look.medium.timestamps],
-                }
-                for look in self.looks
-            ],
+            "media": [_medium(look, merge) for look in self.looks],
         }
+
+
+def _medium(look: Look, merge: int) -> dict[str, Any]:
+    told = {
+        "kind": look.medium.kind,
+        "grid": [look.temporal_patches, look.medium.rows * merge, look.medium.columns * merge],
+        "timestamps": [float(f"{seconds:.1f}") for seconds in look.medium.timestamps],
+    }
+    if look.video is not None and look.video.lines:
+        told["lines"] = {"shown": len(look.medium.lines), "left_out": look.lines_left_out}
+    return told
 
 
 def make_plan(
@@ -57,9 +62,9 @@ def make_plan(
             looks.append(look_at_image(attachment, library, settings))
         else:
             closer = options.sampler == "adaptive"
-            video = recall_video(attachment, library, closer=closer, interrupt=interrupt)
+            video = recall_video(attachment, library, closer=closer, subtitles=options.subtitles, interrupt=interrupt)
             looks.append(look_at_video(video, options, settings, question=request.question))
-    plan = _write(request, writer, looks)
+    plan = _write(request, writer, with_lines(looks, options, context_length, writer))
     room = context_length - min(ANSWER_TOKENS, context_length // 8)
     if len(plan.prompt.token_ids) > room and options.max_video_tokens is None:
         plan = _fit(request, plan, room, settings, writer)
@@ -94,13 +99,19 @@ def _fit(request: Request, plan: Plan, room: int, settings: Settings, writer: Pr
                 continue
             share = available * need // sum(needs)
             patches = max(min(look.temporal_patches, share // (LEAST_TOKENS_PER_FRAME + overhead)), 1)
-            looks[index] = look_at_video(
+            smaller = look_at_video(
                 look.video,
                 request.video_options,
                 settings,
                 question=request.question,
                 max_tokens=max(share - patches * overhead, 1),
                 max_temporal_patches=patches,
+            )
+            looks[index] = replace(
+                look,
+                size=smaller.size,
+                medium=replace(smaller.medium, lines=look.medium.lines),
+                indices=smaller.indices,
             )
         plan = _write(request, writer, looks)
         available = available * 9 // 10
@@ -109,4 +120,5 @@ def _fit(request: Request, plan: Plan, room: int, settings: Settings, writer: Pr
 
 def _timestamp_tokens(video: Video, writer: PromptWriter) -> int:
     """Tokens that a temporal patch has beside its visual ones; a late timestamp has the most."""
-    return writer.count_tokens(writer.timestamp_text(video.timeline.end_seconds)) - 1
+    (tokens,) = writer.count_tokens([writer.timestamp_text(video.timeline.end_seconds)])
+    return tokens - 1

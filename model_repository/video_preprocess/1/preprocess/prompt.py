@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from preprocess.errors import InvalidArgumentError
 from preprocess.messages import Kind, Message, Text
 from preprocess.positions import VisualRun, mrope_positions
 from preprocess.settings import TokenIds
+from preprocess.subtitles import Line
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class PromptMedium:
     columns: int
     timestamps: tuple[float, ...] = ()
     """Seconds, one per temporal patch; none for an image, which is one temporal patch."""
+    lines: tuple[Line, ...] = ()
+    """What is said among the temporal patches, in order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +63,7 @@ class PromptWriter:
         self._pad_names: dict[str, Kind] = dict(zip(names(list(self._pads)), self._pads.values(), strict=True))
         self._video_frame = "".join(names([token_ids.vision_start, token_ids.video_pad, token_ids.vision_end]))
         self._control_tokens = [t.content for t in self._tokenizer.added_tokens_decoder.values() if t.special]
+        self._control_token = re.compile("|".join(map(re.escape, self._control_tokens)))
         # The tokenizer keeps its truncation and padding in itself, and changes them in calls.
         self._tokenizer_in_use = threading.Lock()
 
@@ -92,18 +97,27 @@ class PromptWriter:
             compact = np.array(self._tokenizer(text)["input_ids"], np.int32)
         return _expand(compact, list(self._pads), media)
 
-    def count_tokens(self, text: str) -> int:
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        if not texts:
+            return []
         with self._tokenizer_in_use:
-            return len(self._tokenizer(text)["input_ids"])
+            return list(map(len, self._tokenizer(list(texts))["input_ids"]))
 
     def timestamp_text(self, seconds: float) -> str:
         """What stands in the prompt for a temporal patch, its visual tokens written as one pad."""
         return f"<{seconds:.1f} seconds>{self._video_frame}"
 
+    def line_text(self, line: Line) -> str:
+        """What stands in the prompt for a line; a control token in it, which would be obeyed, is a blank."""
+        return f"<{line.start:.1f} seconds>{line.label}: {self._control_token.sub(' ', line.text)}\n"
+
     def _placeholder(self, pad: str, medium: PromptMedium) -> str:
         if medium.kind == "image":
             return pad
-        return "".join(map(self.timestamp_text, medium.timestamps))
+        # Sorting keeps the order of what has the same time: a line comes before the patch that is shown as it starts.
+        words = [(line.start, self.line_text(line)) for line in medium.lines]
+        shown = [(seconds, self.timestamp_text(seconds)) for seconds in medium.timestamps]
+        return "".join(text for _, text in sorted(words + shown, key=itemgetter(0)))
 
     def _render(self, messages: Sequence[Message]) -> str:
         conversation = [{"role": message.role, "content": _content(message)} for message in messages]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import astuple, replace
 from fractions import Fraction
 
 import numpy as np
@@ -15,18 +17,24 @@ from preprocess.memory import digest
 from preprocess.messages import Attachment
 from preprocess.resize import Size
 from preprocess.settings import Patching
+from preprocess.subtitles import Choice, Line, read_subtitles
 from preprocess.timeline import Timeline
 
 _ARRAYS = ("ticks", "key_frames", "packet_bytes", "decode_ranks", "changes")
 
 
-def recall_video(attachment: Attachment, library: Library, *, closer: bool, interrupt: Callable[[], None]) -> Video:
-    """`open_video` and, if `closer`, `look_closer`, or what is remembered of them."""
+def recall_video(
+    attachment: Attachment, library: Library, *, closer: bool, subtitles: Choice, interrupt: Callable[[], None]
+) -> Video:
+    """`open_video`, `look_closer` if `closer`, and the lines of the subtitle file, or what is remembered of them."""
     memory = library.memory
-    key = digest("video", library.digest(attachment), closer) if memory else ""
+    file = library.subtitle_file(attachment, subtitles)
+    key = digest("video", library.digest(attachment), closer, subtitles, file) if memory else ""
     if memory and (content := memory.read(key)) is not None:
         return unpack_video(content, attachment)
-    video = open_video(attachment, library, interrupt)
+    video = open_video(attachment, library, interrupt, subtitles=subtitles if file is None else False)
+    if file is not None:
+        video = replace(video, lines=read_subtitles(file, f"the subtitle file of {attachment.name}"))
     if closer:
         video = look_closer(video, library, interrupt)
     if memory:
@@ -55,7 +63,8 @@ def pack_video(video: Video) -> bytes:
     )
     content = io.BytesIO()
     arrays = {name: getattr(timeline, name) for name in _ARRAYS}
-    np.savez(content, numbers=np.array(numbers, np.int64), **arrays)
+    lines = np.frombuffer(json.dumps([astuple(line) for line in video.lines]).encode(), np.uint8)
+    np.savez(content, numbers=np.array(numbers, np.int64), lines=lines, **arrays)
     return content.getvalue()
 
 
@@ -72,4 +81,5 @@ def unpack_video(content: bytes, attachment: Attachment) -> Video:
             last_frame_ticks=last_frame_ticks,
             counted=bool(counted),
         )
-    return Video(attachment, timeline, Size(height, width))
+        lines = tuple(Line(*line) for line in json.loads(arrays["lines"].tobytes()))
+    return Video(attachment, timeline, Size(height, width), lines)

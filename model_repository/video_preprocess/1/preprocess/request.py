@@ -28,6 +28,7 @@ class Inputs:
     videos: Sequence[bytes] = ()
     video_uris: Sequence[str] = ()
     images: Sequence[bytes] = ()
+    subtitles: Sequence[bytes] = ()
     video_options: str | None = None
     sampling_parameters: str | None = None
     stream: bool = True
@@ -60,7 +61,7 @@ class Request:
 
 def parse_request(inputs: Inputs, limits: Limits) -> Request:
     """Checks `inputs`; raises InvalidArgumentError with the name of the input that is wrong."""
-    attachments = attach(inputs.videos, inputs.video_uris, inputs.images)
+    attachments = attach(inputs.videos, inputs.video_uris, inputs.images, inputs.subtitles)
     if inputs.messages is not None:
         if inputs.text is not None:
             raise InvalidArgumentError("both text_input and messages are given; one of them is accepted")

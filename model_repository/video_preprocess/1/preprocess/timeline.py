@@ -9,6 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import numpy.typing as npt
+from av.subtitles.stream import SubtitleStream
 
 from preprocess.change import Score, packet_score
 from preprocess.errors import InvalidArgumentError
@@ -61,9 +62,14 @@ class Timeline:
 
 
 def read_timeline(
-    container: av.container.InputContainer, stream: av.VideoStream, name: str, interrupt: Callable[[], None]
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    name: str,
+    interrupt: Callable[[], None],
+    track: SubtitleStream | None = None,
+    take_words: Callable[[av.Packet], None] = lambda packet: None,
 ) -> Timeline:
-    """Reads every packet of `stream` once and decodes none.
+    """Reads every packet of `stream` once and decodes none; those of `track` are given to `take_words` on the way.
 
     Calls `interrupt` now and then; what that raises ends the reading. Raises InvalidArgumentError for a video without
     frames or duration, and one whose header announces more frames than there are.
@@ -74,7 +80,11 @@ def read_timeline(
     rows: list[_Row] = []
     packets = 0
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux(stream if track is None else (stream, track)):
+            if packet.stream is not stream:
+                if packet.size:
+                    take_words(packet)
+                continue
             if packets % 1024 == 0:
                 interrupt()
             packets += packet.size > 0

@@ -1,0 +1,131 @@
+"""Subtitles: timed lines of text, out of a file (SRT, VTT, ASS) or a video's own text track."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import av
+import charset_normalizer
+import pysubs2
+from av.subtitles.stream import SubtitleStream
+from av.subtitles.subtitle import AssSubtitle
+
+from preprocess.errors import InvalidArgumentError, shown
+
+SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
+MAX_FILE_BYTES = 8 << 20
+MAX_LINES = 50_000
+MAX_CHARACTERS = 400
+"""Of a line: what is longer is cut."""
+
+Choice = bool | str
+"""Which subtitles are wanted: True for those that a player would show first, False for none, or a language tag."""
+
+# Of tracks whose lines are text; the others' are pictures.
+_TEXT_CODECS = ("mov_text", "srt", "subrip", "ass", "ssa", "webvtt", "text")
+# Encodings that subtitle files without Unicode are in: with fewer to choose from, short files are told apart better.
+_ENCODINGS = ["cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp874"]
+_ENCODINGS += ["gb18030", "big5", "shift_jis", "euc_kr"]
+_UNSEEN = ("Cc", "Cs")
+"""Categories of characters that have no place in a text: controls, halves of surrogate pairs."""
+_MAX_FILE_LINE = 4096
+"""Characters of a line of a file: what is longer is cut, because parsing takes time that grows with its square."""
+
+# What pysubs2 leaves: VTT's tags, times within a line among them.
+_TAG = re.compile(r"</?(?:\d[\d:.]+|c|v|i|b|u|lang|ruby|rt|font)\b[^<>]{0,200}>", re.IGNORECASE)
+# In the ASS text that libav makes of a packet, the words follow the eighth comma.
+_FIELDS_BEFORE_TEXT = 8
+
+
+@dataclass(frozen=True)
+class Line:
+    """Words that are shown or said from `start` to `end`, in seconds on a player's clock. One line of text."""
+
+    start: float
+    end: float
+    text: str
+    label: str = "Subtitle"
+
+
+def choose_track(container: av.container.InputContainer, choice: Choice, name: str) -> SubtitleStream | None:
+    """The text track that is wanted, if any; raises InvalidArgumentError where there is none in the language."""
+    tracks = [
+        track
+        for track in container.streams.subtitles
+        if track.codec_context is not None and track.codec_context.name in _TEXT_CODECS
+    ]
+    if choice is False:
+        return None
+    if choice is True:
+        shown_first = [track for track in tracks if track.disposition & av.stream.Disposition.default]
+        return next(iter(shown_first + tracks), None)
+    for track in tracks:
+        if (track.language or "").lower() == choice.lower():
+            return track
+    languages = ", ".join(sorted({track.language or "no language" for track in tracks})) or "none"
+    raise InvalidArgumentError(f"video_options.subtitles is {shown(choice)}; {name} has text tracks in: {languages}")
+
+
+def read_subtitles(content: bytes, name: str) -> tuple[Line, ...]:
+    """The lines of a subtitle file, in order; raises InvalidArgumentError for a file that is none, or a larger one."""
+    if len(content) > MAX_FILE_BYTES:
+        raise InvalidArgumentError(f"{name} has {len(content)} bytes; at most {MAX_FILE_BYTES} bytes are accepted")
+    try:
+        text = "\n".join(line[:_MAX_FILE_LINE] for line in _decoded(content).splitlines())
+        file = pysubs2.SSAFile.from_string(text)
+    except Exception as error:
+        # pysubs2's parsers raise whatever a damaged file leads them to.
+        raise InvalidArgumentError(f"{name} is not a readable subtitle file; SRT, VTT and ASS are accepted") from error
+    return tidy(
+        Line(event.start / 1000, event.end / 1000, html.unescape(_TAG.sub("", event.plaintext)))
+        for event in file
+        if not event.is_comment and not event.is_drawing
+    )
+
+
+def packet_lines(packet: av.Packet, zero_seconds: float) -> Iterator[Line]:
+    """The lines of a packet of a text track; the player's clock shows zero at `zero_seconds` of the container's."""
+    if packet.pts is None or packet.time_base is None:
+        return
+    start = float(packet.pts * packet.time_base) - zero_seconds
+    end = start + float((packet.duration or 0) * packet.time_base)
+    try:
+        subtitles = packet.decode()
+    except av.FFmpegError:
+        # A damaged line costs itself.
+        return
+    for subtitle in subtitles:
+        if not isinstance(subtitle, AssSubtitle):
+            continue
+        fields = subtitle.ass.decode(errors="replace").split(",", _FIELDS_BEFORE_TEXT)
+        event = pysubs2.SSAEvent(text=fields[-1])
+        if not event.is_drawing:
+            yield Line(start, end, event.plaintext)
+
+
+def tidy(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """In the order in which they are shown; each text on one line; empty ones gone, and what is repeated joined."""
+    tidied: list[Line] = []
+    for line in sorted(lines, key=lambda line: (line.start, line.end)):
+        visible = (letter for letter in line.text if letter.isspace() or unicodedata.category(letter) not in _UNSEEN)
+        text = " ".join("".join(visible).split())[:MAX_CHARACTERS]
+        if not text or line.end < 0:
+            continue
+        if tidied and tidied[-1].text == text and line.start <= tidied[-1].end:
+            tidied[-1] = Line(tidied[-1].start, max(tidied[-1].end, line.end), text)
+        elif len(tidied) < MAX_LINES:
+            tidied.append(Line(max(line.start, 0.0), max(line.end, line.start), text))
+    return tuple(tidied)
+
+
+def _decoded(content: bytes) -> str:
+    """UTF-8, UTF-16 with its mark, or what the content looks like most."""
+    try:
+        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError:
+        best = charset_normalizer.from_bytes(content[: 1 << 16], cp_isolation=_ENCODINGS).best()
+        return content.decode(best.encoding if best else "cp1252", errors="replace")
