@@ -15,6 +15,8 @@ METRICS_PORT ?= 8002
 HEALTH_PORT ?= 8003
 MODEL ?=
 REPOSITORY ?= .cache/repository
+API_PORT ?= 8080
+API ?=
 MEDIA_ROOT ?=
 SET ?=
 CASES ?= 200
@@ -36,10 +38,13 @@ SHARED := PYTHONPATH=tests:build
 # Each is a root that its modules are imported from.
 TYPED := build client/src $(dir $(wildcard model_repository/*/1/model.py))
 
+SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSITORY)' --host '$(HOST)' \
+	--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) --health-port $(HEALTH_PORT)
+
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env demo serve engines test lint parity accuracy fuzz-media bench-batching bench-memory bench-sampling bench-ingest \
-	clean
+.PHONY: help env demo serve api engines test lint parity accuracy fuzz-media fuzz-api \
+	bench-batching bench-memory bench-sampling bench-ingest clean
 
 help: ## Show this help
 	@echo 'make TARGET [VARIABLE=value ...]'
@@ -50,12 +55,13 @@ help: ## Show this help
 	@echo '  MODEL=                    serve, demo: a checkpoint, folder or hub name; empty: the demo checkpoint'
 	@echo '  HOST=127.0.0.1            serve: the address to listen on'
 	@echo '  HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002 HEALTH_PORT=8003'
-	@echo '  MEDIA_ROOT=               serve: the folder that video_uri is looked up in'
+	@echo '  API_PORT=8080 API="--allowed-host example.com ..."  api: where it listens; options of qwen3-vl-api'
+	@echo '  MEDIA_ROOT=               serve, api: the folder that video_uri is looked up in; api: .cache/media'
 	@echo '  REPOSITORY=.cache/repository   serve: where the model repository is assembled'
 	@echo '  SET="decoder.max_batch=8 ..."  serve: further settings, see model_repository/*/config.pbtxt'
 	@echo '  GPU=rtx4090d              engines: the profile; with CONTEXT, CONCURRENCY, WEIGHTS, KV_CACHE, QUANTISED as wanted'
 	@echo '  ENGINES=.cache/engines/GPU  engines: where the repository is built; DRY_RUN=1 says what would be done'
-	@echo '  CASES=200 SEED=0          parity, fuzz-media (10000): how many random requests, and which'
+	@echo '  CASES=200 SEED=0          parity, fuzz-media (10000), fuzz-api: how many random requests, and which'
 	@echo '  TESTS=tests/server        test: only these'
 
 env: $(VENV)/.serve ## Make .venv with what serving needs
@@ -64,9 +70,13 @@ demo: $(VENV)/.client ## Ask a question about a sample video: server, answer wit
 	@$(BIN)/python build/demo.py --model '$(MODEL)'
 
 serve: $(VENV)/.client ## Serve MODEL in the foreground until Ctrl-C
-	@$(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSITORY)' --host '$(HOST)' \
-		--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) --health-port $(HEALTH_PORT) \
-		--media-root '$(MEDIA_ROOT)' --set $(SET)
+	@$(SERVE) --media-root '$(MEDIA_ROOT)' --set $(SET)
+
+api: MEDIA_ROOT := $(or $(MEDIA_ROOT),.cache/media)
+api: $(VENV)/.api ## Serve MODEL and the OpenAI-compatible API in the foreground until Ctrl-C
+	@mkdir -p '$(MEDIA_ROOT)'
+	@$(SERVE) --media-root '$(MEDIA_ROOT)' --set $(SET) --front $(BIN)/qwen3-vl-api --media-root '$(MEDIA_ROOT)' \
+		--host '$(HOST)' --port $(API_PORT) --model '$(notdir $(or $(MODEL),qwen3-vl-demo))' $(API)
 
 engines: $(VENV)/.serve ## Build the repository that serves MODEL on GPU (build/GPU.md)
 	@PYTHONPATH=build $(BIN)/python -m engines --gpu '$(GPU)' --model '$(MODEL)' --output '$(ENGINES)' \
@@ -94,6 +104,9 @@ parity: $(VENV)/.test ## Compare CASES random requests, served, with transformer
 fuzz-media: CASES = 10000
 fuzz-media: $(VENV)/.test ## Send CASES damaged files through stage 1
 	@$(SHARED):model_repository/video_preprocess/1 $(BIN)/python tests/fuzz_media.py --cases $(CASES) --seed $(SEED)
+
+fuzz-api: $(VENV)/.test ## Hold the API against its own OpenAPI description, CASES requests per operation
+	@$(SHARED) $(BIN)/python tests/fuzz_api.py --cases $(CASES) --seed $(SEED)
 
 accuracy: $(VENV)/.test ## Ask the served demo checkpoint about VIDEOS fresh videos, against its bars
 	@$(SHARED) $(BIN)/python tests/accuracy.py --seed $(SEED) --videos $(VIDEOS)
@@ -136,7 +149,12 @@ $(VENV)/.client: requirements/client.txt client/pyproject.toml $(VENV)/.serve
 	@$(PIP) --no-deps --editable client
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt requirements/reference.txt $(VENV)/.client
+$(VENV)/.api: requirements/api.txt $(VENV)/.client
+	@echo 'installing what the API imports'
+	@$(PIP) -r requirements/api.txt
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt requirements/reference.txt $(VENV)/.api
 	@echo 'installing what tests need'
 	@$(PIP) -r requirements/test.txt
 	@$(PIP) --no-deps -r requirements/reference.txt

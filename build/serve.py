@@ -12,6 +12,7 @@ from pathlib import Path
 
 from server import prerequisites, triton
 from server.deployment import Deployment, credits_settings, end_on_signals
+from server.front import run_front
 from server.prerequisites import PrerequisiteError
 from server.supervisor import ServerError
 from server.triton import Endpoints
@@ -93,6 +94,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--health-port", type=int, default=8003)
     parser.add_argument("--media-root", default="", help="the folder that video_uri is looked up in; empty: none")
     parser.add_argument("--set", nargs="*", default=[], metavar="MODEL.PARAMETER=VALUE", help="further settings")
+    parser.add_argument(
+        "--front", nargs=argparse.REMAINDER, default=[], metavar="PROGRAM", help="a program to run before the server"
+    )
     arguments = parser.parse_args()
     for setting in arguments.set:
         name, equals, _ = setting.partition("=")
@@ -123,7 +127,10 @@ def main() -> int:
                 "  end it     Ctrl-C",
                 flush=True,
             )
-            deployment.wait()
+            if arguments.front:
+                run_front(arguments.front, deployment, endpoints.grpc_target)
+            else:
+                deployment.wait()
     except KeyboardInterrupt:
         report("ended")
     except (PrerequisiteError, ServerError) as error:

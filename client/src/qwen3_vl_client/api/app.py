@@ -15,6 +15,7 @@ from ..aio import AsyncClient
 from ..connection import address
 from ..uploads import Uploads
 from . import chat, errors, files, operations
+from .body_limit import BodyLimitMiddleware
 from .engine_probe import EngineProbe
 from .fetch import Fetcher
 from .keys import ApiKeys
@@ -65,10 +66,13 @@ def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
         version=version("qwen3-vl-client"),
         lifespan=lifespan,
     )
-    app.include_router(chat.router, max_body_size=settings.max_body_bytes)
+    app.include_router(chat.router)
     app.include_router(files.router)
     app.include_router(operations.router)
     errors.install(app)
+    app.add_middleware(
+        BodyLimitMiddleware, max_bytes=settings.max_body_bytes, unlimited=app.url_path_for("upload_file")
+    )
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(

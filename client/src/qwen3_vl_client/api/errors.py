@@ -139,9 +139,7 @@ async def _answer_validation_error(request: Request, error: Exception) -> JSONRe
     """Tells the first of the errors: the others often follow from it."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    # ("body", "messages", 0, "user", "content", …) -> messages[0].user.content
-    _, *place = first["loc"]
-    param = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).lstrip(".")
+    param = _place(first["loc"][1:], error.body)
     if first["type"] == "json_invalid":
         message, param = f"the body is not JSON: {first['ctx']['error']}", ""
     elif first["type"] == "extra_forbidden":
@@ -151,6 +149,20 @@ async def _answer_validation_error(request: Request, error: Exception) -> JSONRe
     return _response(
         HTTPStatus.BAD_REQUEST, _details(HTTPStatus.BAD_REQUEST, message, param or None, "invalid_argument")
     )
+
+
+def _place(steps: Sequence[str | int], body: Any) -> str:
+    """Where in the body an error is, `messages[0].content`. Pydantic's steps also name the kinds that it tried, which
+    the body does not have; a field that is missing is the last step."""
+    place = ""
+    for step in steps:
+        if isinstance(body, list) and isinstance(step, int):
+            place, body = f"{place}[{step}]", body[step]
+        elif isinstance(body, dict) and step in body:
+            place, body = f"{place}.{step}", body[step]
+        elif step is steps[-1] and isinstance(body, dict):
+            place = f"{place}.{step}"
+    return place.lstrip(".")
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -1,0 +1,47 @@
+"""A program in front of a deployment, like an API: each ends when the other does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Sequence
+
+from server.deployment import Deployment
+from server.supervisor import ServerError
+
+# After that it is killed; it has the time to end what it has begun.
+_GRACE_SECONDS = 10.0
+
+
+def run_front(command: Sequence[str], deployment: Deployment, grpc_target: str) -> None:
+    """Runs `command`, which finds the server in QWEN3_VL_URL, until it or the deployment ends.
+
+    Raises:
+        ServerError: what ended the deployment, or the program failed.
+        OSError: the program cannot be started.
+    """
+    errors: list[ServerError] = []
+    front = subprocess.Popen(command, env={**os.environ, "QWEN3_VL_URL": grpc_target})
+
+    def watch() -> None:
+        try:
+            deployment.wait()
+        except ServerError as error:
+            errors.append(error)
+        front.terminate()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        status = front.wait()
+    finally:
+        front.terminate()
+        try:
+            front.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            front.kill()
+            front.wait()
+    if errors:
+        raise errors[0]
+    if status:
+        raise ServerError(f"{command[0]} ended with status {status}")
