@@ -23,6 +23,8 @@ class Recipient:
     credits_directory: Path
     credits: int = 1000
     """Written as soon as the plan is there."""
+    held_tokens: int | None = 0
+    """What it says to hold of the prompt already, as soon as the plan is there; None: it does not say so yet."""
     ends: bool = True
     """Whether the session is ended when the last chunk is there."""
     chunks: list[tuple[dict[str, Any], Chunk]] = field(default_factory=list)
@@ -41,6 +43,8 @@ class Recipient:
             self.pipe = os.open(self.credits_directory / values["session"], os.O_WRONLY | os.O_NONBLOCK)
         self.chunks.append((values, chunk))
         if values["index"] == 1:
+            if self.held_tokens is not None:
+                self.hold(self.held_tokens)
             self.grant(self.credits)
         if values.get("last") and self.ends:
             self.end()
@@ -51,6 +55,10 @@ class Recipient:
 
     def close(self) -> None:
         self.finished.set()
+
+    def hold(self, tokens: int) -> None:
+        assert self.pipe is not None
+        os.write(self.pipe, b"=%d\n" % tokens)
 
     def grant(self, credits: int) -> None:
         assert self.pipe is not None

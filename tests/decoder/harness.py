@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import queue
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import reference
 from engine.engines import create_engine
-from engine.protocol import Admitted, Engine, Event, Failed, Prefilled, PromptPiece, Request, Tokens
+from engine.protocol import Admitted, Engine, Event, Failed, Prefilled, PromptPiece, Request, Tokens, Waiting
 from engine.sampling_parameters import SamplingParameters
 from engine.settings import Settings
 
@@ -35,7 +36,11 @@ class Prompt:
         return int(self.positions.max()) + 1
 
     def request(self, sampling: SamplingParameters) -> Request:
-        return Request(len(self.token_ids), self.next_position, sampling)
+        return Request(self.token_ids, self.positions, self.digests, self.next_position, sampling)
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        return digests(self.is_visual, self.rows)
 
     def pieces(self, *cuts: int) -> list[PromptPiece]:
         """The prompt cut before the tokens `cuts`."""
@@ -45,8 +50,15 @@ class Prompt:
     def _piece(self, begin: int, end: int) -> PromptPiece:
         rows = slice(int(self.is_visual[:begin].sum()), int(self.is_visual[:end].sum()))
         return PromptPiece(
-            self.token_ids[begin:end], self.positions[:, begin:end], self.rows[rows], end == len(self.token_ids)
+            begin, self.token_ids[begin:end], self.positions[:, begin:end], self.rows[rows], end == len(self.token_ids)
         )
+
+
+def digests(is_visual: np.ndarray, rows: np.ndarray) -> tuple[str, ...]:
+    """A name for what each run of visual tokens shows, from the rows themselves."""
+    starts = np.flatnonzero(np.diff(is_visual, prepend=False) & is_visual)
+    shown = np.split(rows, np.cumsum(is_visual)[starts][1:] - 1) if len(starts) else []
+    return tuple(hashlib.sha256(run.tobytes()).hexdigest()[:32] for run in shown)
 
 
 @functools.cache
@@ -76,7 +88,9 @@ def make_prompt(checkpoint: Path, seed: int, *, frames: int = 6, words: int = 12
 class Answer:
     """What the engine reported about one session."""
 
+    places: list[int] = field(default_factory=list)
     admitted: bool = False
+    held: int = 0
     prefilled: int = 0
     ids: list[int] = field(default_factory=list)
     finish_reason: str = ""
@@ -85,8 +99,11 @@ class Answer:
 
     def __call__(self, event: Event) -> None:
         match event:
-            case Admitted():
+            case Waiting(place):
+                self.places.append(place)
+            case Admitted(held_tokens):
                 self.admitted = True
+                self.held = held_tokens
             case Prefilled(tokens):
                 self.prefilled += tokens
             case Tokens(ids, finish_reason):
@@ -146,6 +163,7 @@ def make_settings(checkpoint: Path, **changes: object) -> Settings:
         dtype="float32",
         kv_cache_tokens=4096,
         block_size=16,
+        prefix_cache=True,
         context_length=None,
         max_step_tokens=1024,
         max_batch=64,

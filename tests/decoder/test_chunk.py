@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 from engine.checkpoint import ModelConfig, read_model_config
-from engine.chunk import Chunk, Header, Open, Plan, parse_header, prompt_piece
+from engine.chunk import Chunk, Header, Open, Plan, parse_header, planned_request, prompt_piece
 from engine.errors import RequestError
 from engine.intake import Intake
 from engine.ordering import InOrder
+from engine.protocol import PromptPiece
+from engine.sampling_parameters import SamplingParameters
 from hypothesis import given
 from hypothesis import strategies as st
 
 NAME = "0123456789abcdef" * 2
-HEADER = Header(NAME, 2, 1.0, None, None, False, None)
+HEADER = Header(NAME, 2, 1.0, None, None, 0, False, None, "")
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +46,14 @@ def chunk(config: ModelConfig, **changes: Any) -> Chunk:
 def test_headers_are_read() -> None:
     opened = {"session": NAME, "index": 0, "sent": 3, "open": {"stream": True, "progress": False}}
     opened["open"]["sampling_parameters"] = "{}"  # type: ignore[index]
-    assert parse_header(json.dumps(opened)) == Header(NAME, 0, 3.0, Open(True, False, "{}"), None, False, None)
-    plan = {"prompt_tokens": 9, "video_tokens": 4, "next_position": 7, "media": [{"kind": "video"}]}
+    assert parse_header(json.dumps(opened)) == Header(NAME, 0, 3.0, Open(True, False, "{}"), None, 0, False, None, "")
+    plan = {"prompt_tokens": 9, "video_tokens": 4, "next_position": 7, "media": [{"kind": "video"}], "digests": [NAME]}
     planned = json.dumps({"session": NAME, "index": 1, "sent": 3.5, "plan": plan})
-    assert parse_header(planned).plan == Plan(9, 4, 7, [{"kind": "video"}])
-    last = parse_header(json.dumps({"session": NAME, "index": 5, "sent": 1, "last": True, "seconds": {"plan": 1}}))
-    assert (last.last, last.seconds) == (True, {"plan": 1})
+    assert parse_header(planned).plan == Plan(9, 4, 7, [{"kind": "video"}], (NAME,))
+    last = parse_header(
+        json.dumps({"session": NAME, "index": 5, "sent": 1, "begin": 7, "last": True, "seconds": {"plan": 1}})
+    )
+    assert (last.begin, last.last, last.seconds) == (7, True, {"plan": 1})
     assert parse_header(json.dumps({"session": NAME, "index": None, "sent": 1})).index is None
 
 
@@ -122,26 +126,65 @@ def test_order_is_restored_within_the_window(order: list[int], window: int) -> N
     assert out == list(range(8))
 
 
+def intake(piece: PromptPiece, planned: int) -> Intake:
+    """Of a prompt that says the same over and over."""
+    return Intake(Plan(planned, 1, 6, [], (NAME,)), np.resize(piece.token_ids, planned))
+
+
 def test_chunks_that_do_not_agree_with_the_plan_are_refused(config: ModelConfig) -> None:
     piece = prompt_piece(chunk(config), config)
-    intake = Intake(Plan(6, 1, 6, []))
-    intake.add(piece, 2)
     with pytest.raises(RequestError, match="the prompt has 3 tokens with chunk 2; planned are 5"):
-        Intake(Plan(5, 1, 6, [])).add(replace(piece, last=True), 2)
+        intake(piece, 5).add(replace(piece, last=True), 2)
     with pytest.raises(RequestError, match="the prompt has 3 tokens with chunk 2; planned are 2"):
-        Intake(Plan(2, 1, 6, [])).add(piece, 2)
-    intake.add(replace(piece, last=True), 3)
+        intake(piece, 2).add(piece, 2)
+    with pytest.raises(RequestError, match="chunk 2 has other tokens than were planned"):
+        intake(piece, 6).add(replace(piece, token_ids=piece.token_ids + 1), 2)
+    taken = intake(piece, 6)
+    taken.add(piece, 2)
+    for begin in (0, 2, 4):
+        with pytest.raises(RequestError, match=f"chunk 3 begins at token {begin}; token 3 is next"):
+            taken.add(replace(piece, begin=begin), 3)
+    taken.add(replace(piece, begin=3, last=True), 3)
     with pytest.raises(RequestError, match="chunk 4 came after the last one"):
-        intake.add(piece, 4)
+        taken.add(piece, 4)
+
+
+def test_what_is_held_need_not_come(config: ModelConfig) -> None:
+    piece = prompt_piece(chunk(config), config)
+    for begin in (3, 6):
+        taken = intake(piece, 9)
+        taken.admit(6)
+        rest = replace(piece, begin=begin, token_ids=np.resize(piece.token_ids, 9 - begin), last=True)
+        taken.add(rest, 2)
+        taken.prefilled_tokens += 3
+        assert taken.credits_due() == 1
+    taken = intake(piece, 9)
+    taken.admit(6)
+    with pytest.raises(RequestError, match="chunk 2 begins at token 7; token 6 is next"):
+        taken.add(replace(piece, begin=7), 2)
+
+
+def test_a_plan_without_its_prompt_is_refused(config: ModelConfig) -> None:
+    told, sampling = chunk(config), SamplingParameters(max_tokens=1)
+    plan = Plan(3, 1, 6, [], (NAME,))
+    assert planned_request(told, plan, sampling, config).prompt_tokens == 3
+    with pytest.raises(RequestError, match="chunk 2 has 3 tokens; planned are 4"):
+        planned_request(told, replace(plan, prompt_tokens=4), sampling, config)
+    with pytest.raises(RequestError, match="the plan has 2 digests; the prompt has 1 temporal patches"):
+        planned_request(told, replace(plan, digests=(NAME, NAME)), sampling, config)
+    header = {"session": NAME, "index": 1, "sent": 1, "plan": {"prompt_tokens": 3, "video_tokens": 1}}
+    header["plan"] |= {"next_position": 3, "media": [], "digests": ["a b"]}  # type: ignore[operator]
+    with pytest.raises(RequestError, match="digests has 'a b'; 32 hexadecimal digits are accepted"):
+        parse_header(json.dumps(header))
 
 
 def test_a_credit_is_due_when_a_whole_chunk_is_consumed(config: ModelConfig) -> None:
     piece = prompt_piece(chunk(config), config)
-    intake = Intake(Plan(9, 1, 6, []))
-    intake.add(piece, 2)
-    intake.add(piece, 3)
+    taken = intake(piece, 9)
+    taken.add(piece, 2)
+    taken.add(replace(piece, begin=3), 3)
     due = []
     for prefilled in (2, 3, 5, 6):
-        intake.prefilled_tokens = prefilled
-        due.append(intake.credits_due())
+        taken.prefilled_tokens = prefilled
+        due.append(taken.credits_due())
     assert due == [0, 1, 0, 1]

@@ -39,7 +39,7 @@ def test_concurrent_requests_get_the_tokens_that_they_get_alone(checkpoint: Path
     for n, answer in answers.items():
         assert answer.over.wait(60)
         assert answer.ids == list(prompts[n].greedy[: 4 + 2 * n + n % 3])
-        assert (answer.finish_reason, answer.prefilled) == ("length", len(prompts[n].token_ids))
+        assert (answer.finish_reason, answer.prefilled) == ("length", len(prompts[n].token_ids) - answer.held)
     engine.wait_until_free()
 
 
@@ -113,7 +113,7 @@ def test_who_does_not_fit_waits_in_order_and_a_full_queue_refuses(checkpoint: Pa
     engine = harness(kv_cache_tokens=(2 * per_session + 1) * 16, max_waiting=2)
     answers = [engine.open(str(n), prompt, greedy(8)) for n in range(4)]
     assert [answer.admitted for answer in answers] == [True, True, False, False]
-    assert engine.engine.state() == EngineState(2 * per_session + 1, 1, 2, 2)
+    assert engine.engine.state() == EngineState(2 * per_session + 1, 1, 0, 2, 2)
     with pytest.raises(RequestError, match="resource_exhausted: 2 requests are waiting"):
         engine.open("4", prompt, greedy(8))
     # A small one behind them must not overtake: nobody starves.

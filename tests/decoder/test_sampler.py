@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from engine.protocol import Request
+from engine.pytorch.content import Content
 from engine.pytorch.sampler import sample
 from engine.pytorch.sequence import Sequence
 from engine.pytorch.token_counts import TokenCounts
@@ -21,30 +23,36 @@ def sequence(
     *, prompt: tuple[int, ...] = (), output: tuple[int, ...] = (), stop: tuple[int, ...] = (), **sampling: Any
 ) -> Sequence:
     parameters = SamplingParameters(max_tokens=1000, **sampling)
-    counts = TokenCounts(len(LOGITS), CPU)
-    counts.add_prompt(torch.tensor(prompt, dtype=torch.long))
+    prompt_ids = np.array(prompt or (3,), np.int32)
+    request = Request(prompt_ids, np.zeros((3, len(prompt_ids)), np.int32), (), 1, parameters)
     made = Sequence(
         "s",
-        Request(1, 1, parameters),
+        request,
         max_tokens=1000,
         stop_token_ids=frozenset(stop),
-        counts=counts,
+        counts=TokenCounts(prompt_ids, len(LOGITS), CPU),
+        content=Content(request, (98, 99), 1000, 16),
     )
+    made.cached = len(prompt_ids)
     for token_id in output:
-        made.append(token_id)
+        made.advance(1, torch.tensor([token_id]))
     return made
+
+
+def sampled(logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
+    return sample(logits, sequences).tolist()
 
 
 def drawn(draws: int, **arguments: Any) -> Counter[int]:
     """How often each token came; a hundred sequences with seeds of their own draw side by side."""
     sequences = [sequence(seed=seed, **arguments) for seed in range(100)]
-    batches = (sample(torch.tensor([LOGITS] * 100), sequences) for _ in range(draws // 100))
+    batches = (sampled(torch.tensor([LOGITS] * 100), sequences) for _ in range(draws // 100))
     return Counter(token_id for batch in batches for token_id in batch)
 
 
 def test_greedy_rows_take_the_likeliest() -> None:
     logits = torch.tensor([LOGITS, LOGITS[::-1]])
-    assert sample(logits, [sequence(), sequence(temperature=1e-6)]) == [0, 4]
+    assert sampled(logits, [sequence(), sequence(temperature=1e-6)]) == [0, 4]
 
 
 @pytest.mark.parametrize(
@@ -61,23 +69,23 @@ def test_greedy_rows_take_the_likeliest() -> None:
     ],
 )
 def test_penalties(penalties: dict[str, float], expected: int) -> None:
-    assert sample(torch.tensor([LOGITS]), [sequence(prompt=(4,), output=(0, 0), **penalties)]) == [expected]
+    assert sampled(torch.tensor([LOGITS]), [sequence(prompt=(4,), output=(0, 0), **penalties)]) == [expected]
 
 
 def test_a_repetition_penalty_makes_negative_logits_less_likely_too() -> None:
     logits = torch.tensor([[-1.0, -1.5, -9.0, -9.0, -9.0]])
-    assert sample(logits, [sequence(prompt=(0,), repetition_penalty=2.0)]) == [1]
+    assert sampled(logits, [sequence(prompt=(0,), repetition_penalty=2.0)]) == [1]
 
 
 def test_penalties_touch_their_own_row_only() -> None:
     logits = torch.tensor([LOGITS, LOGITS])
     penalised = sequence(output=(0,), presence_penalty=2.0)
-    assert sample(logits, [sequence(output=(0,)), penalised]) == [0, 4]
+    assert sampled(logits, [sequence(output=(0,)), penalised]) == [0, 4]
 
 
 def test_stop_tokens_cannot_come_before_min_tokens() -> None:
-    assert sample(torch.tensor([LOGITS]), [sequence(stop=(0, 4), min_tokens=2, output=(1,))]) == [1]
-    assert sample(torch.tensor([LOGITS]), [sequence(stop=(0, 4), min_tokens=2, output=(1, 1))]) == [0]
+    assert sampled(torch.tensor([LOGITS]), [sequence(stop=(0, 4), min_tokens=2, output=(1,))]) == [1]
+    assert sampled(torch.tensor([LOGITS]), [sequence(stop=(0, 4), min_tokens=2, output=(1, 1))]) == [0]
 
 
 def test_draws_follow_the_softmax_at_their_temperature() -> None:
@@ -107,6 +115,6 @@ def test_a_seed_draws_the_same_beside_other_rows() -> None:
 
     def run(*others: Sequence) -> list[int]:
         mine = sequence(temperature=1.0, top_k=3, seed=9)
-        return [sample(torch.stack([row] * (1 + len(others))), [*others, mine])[-1] for row in logits]
+        return [sampled(torch.stack([row] * (1 + len(others))), [*others, mine])[-1] for row in logits]
 
     assert run() == run(sequence(temperature=2.0, seed=1), sequence(), sequence(temperature=0.1, top_p=0.5))

@@ -88,7 +88,7 @@ class ScriptedEngine:
         self.cancelled.append(session)
 
     def state(self) -> EngineState:
-        return EngineState(10, 7, 2, 1)
+        return EngineState(10, 7, 3, 2, 1)
 
     def close(self) -> None:
         pass
@@ -109,7 +109,7 @@ class Stage1:
         self._credits = ""
 
     def send(self, index: int | None, reply: Recorded | None = None, **changes: Any) -> Recorded:
-        header = Header(self.name, index, time.monotonic(), None, None, False, None)
+        header = Header(self.name, index, time.monotonic(), None, None, 0, False, None, "")
         empty = Chunk(
             header=replace(header, **{k: v for k, v in changes.items() if k in Header.__dataclass_fields__}),
             request_id=f"request {self.name}",
@@ -132,12 +132,14 @@ class Stage1:
 
     def plan(self) -> Recorded:
         tokens, visual = len(self.prompt.token_ids), int(self.prompt.is_visual.sum())
-        return self.send(1, plan=Plan(tokens, visual, self.prompt.next_position, [{"kind": "video"}]))
+        plan = Plan(tokens, visual, self.prompt.next_position, [{"kind": "video"}], self.prompt.digests)
+        return self.send(1, plan=plan, token_ids=self.prompt.token_ids, positions=self.prompt.positions)
 
     def data(self, index: int, piece: PromptPiece) -> Recorded:
         seconds = {"plan": 1.5, "decode": 2.5, "waited": 0.5} if piece.last else None
         return self.send(
             index,
+            begin=piece.begin,
             last=piece.last,
             seconds=seconds,
             token_ids=piece.token_ids,
@@ -244,7 +246,7 @@ def test_an_answer_is_streamed_with_credits_and_usage(stage_3: Callable[..., Sta
     assert reply.text == stage.tokenizer.decode(client.prompt.greedy)
     assert reply.sent[-1].finish_reason == "length"
     assert not any(response.finish_reason or response.usage for response in reply.sent[:-1])
-    assert client.credits == "+" * (4 + 3) + "."
+    assert client.credits == "=0\n" + "+" * (4 + 3) + "."
     assert [other.ends for other in client.replies] == [1] * 5
     assert not any(other.sent for other in client.replies[1:])
     usage = reply.usage
@@ -428,7 +430,7 @@ def test_an_engine_that_fails_or_refuses_ends_the_session(stage_3: Callable[...,
     stage.speak(failed, Admitted(), Failed("internal: the engine failed: RuntimeError: x"))
     wait(lambda: failed.reply.ends)
     assert failed.reply.error == "internal: the engine failed: RuntimeError: x"
-    assert failed.credits == "++++."
+    assert failed.credits == "=0\n++++."
     stage.engine.refusal = RequestError("resource_exhausted", "2 requests are waiting")
     refused.everything()
     wait(lambda: refused.reply.ends)
@@ -516,7 +518,7 @@ def test_a_client_that_cannot_be_told_harms_nobody(stage_3: Callable[..., Stage3
     stage.speak(client, Admitted(), Tokens(ids))
     stage.speak(other, Admitted(), Tokens(ids))
     wait(lambda: other.reply.text == "hello")
-    wait(lambda: client.credits == "++++.")
+    wait(lambda: client.credits == "=0\n++++.")
     assert client.name in stage.engine.cancelled
 
 
@@ -530,4 +532,7 @@ def test_closing_ends_every_session_with_an_error(stage_3: Callable[..., Stage3]
 
 
 def test_the_state_is_told(stage_3: Callable[..., Stage3]) -> None:
-    assert stage_3(scripted=True).settle() == {"blocks_total": 10, "blocks_free": 7, "sessions": 2, "waiting": 1}
+    assert stage_3(scripted=True).settle() == {
+        **{"blocks_total": 10, "blocks_free": 7, "blocks_cached": 3},
+        **{"sessions": 2, "waiting": 1},
+    }

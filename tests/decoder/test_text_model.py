@@ -16,10 +16,13 @@ from decoder.harness import Prompt, make_prompt
 from engine.checkpoint import read_model_config
 from engine.pytorch.attention import paged_attention
 from engine.pytorch.batch import Batch, Span, Work, build_batch
+from engine.pytorch.content import Content
 from engine.pytorch.kv_cache import KVCache
+from engine.pytorch.linear import DenseLinear
+from engine.pytorch.prefix_cache import Reservation
 from engine.pytorch.prompt import to_stretch
 from engine.pytorch.rotary import RotaryEmbedding
-from engine.pytorch.sequence import Sequence
+from engine.pytorch.sequence import Context, Sequence
 from engine.pytorch.text_model import TextModel
 from engine.pytorch.weights import load_weights
 from engine.sampling_parameters import SamplingParameters
@@ -30,16 +33,18 @@ BLOCK_SIZE = 8
 
 def sequence_of(checkpoint: Path, prompt: Prompt, blocks: tuple[int, ...], cuts: tuple[int, ...] = ()) -> Sequence:
     config = read_model_config(checkpoint)
+    request = prompt.request(SamplingParameters(max_tokens=4))
     sequence = Sequence(
         "s",
-        prompt.request(SamplingParameters(max_tokens=4)),
+        request,
         max_tokens=4,
         stop_token_ids=frozenset(),
         counts=None,
+        content=Content(request, config.visual_token_ids, 4, BLOCK_SIZE),
     )
     for piece in prompt.pieces(*cuts):
-        sequence.prompt.append(to_stretch(piece, config.visual_token_ids, CPU, torch.float32))
-    sequence.reserve(blocks, BLOCK_SIZE, CPU)
+        sequence.prompt.append(to_stretch(piece, config.visual_token_ids, CPU, torch.float32), piece.begin)
+    sequence.reserve(Reservation(blocks, 0, None), BLOCK_SIZE, CPU)
     return sequence
 
 
@@ -61,7 +66,15 @@ def reference_logits(checkpoint: Path, prompt: Prompt) -> torch.Tensor:
     return model.lm_head(hidden)[0]
 
 
-@pytest.mark.parametrize("blocks", [tuple(range(3, 40)), (7, 8, 9, *range(30, 64))], ids=["neighbours", "scattered"])
+BLOCKS = {
+    "neighbours": tuple(range(3, 40)),
+    "two runs": (7, 8, 9, *range(30, 64)),
+    # More runs than are read in place.
+    "scattered": tuple(n for pair in zip(range(0, 40, 2), range(63, 23, -2), strict=True) for n in pair),
+}
+
+
+@pytest.mark.parametrize("blocks", BLOCKS.values(), ids=BLOCKS.keys())
 @pytest.mark.parametrize("step", [1000, 37])
 def test_logits_are_those_of_transformers(any_checkpoint: Path, blocks: tuple[int, ...], step: int) -> None:
     prompt = make_prompt(any_checkpoint, 5, frames=5)
@@ -74,14 +87,13 @@ def test_logits_are_those_of_transformers(any_checkpoint: Path, blocks: tuple[in
     expected = reference_logits(any_checkpoint, prompt)
     with torch.inference_mode():
         while sequence.prefilling:
-            work = Work(sequence, min(step, sequence.prompt.available))
+            work = Work(sequence, min(step, sequence.prompt.available), prefill=True, yields_token=False)
             batch = build_batch([work], CPU)
             every_token = Batch(**{**vars(batch), "yielding": torch.arange(work.tokens)})
             logits = model(every_token, cache)
             part = expected[sequence.cached : sequence.cached + work.tokens]
             np.testing.assert_allclose(logits, part, atol=2e-4, rtol=1e-4)
-            sequence.cached += work.tokens
-            sequence.prompt.drop(work.tokens)
+            sequence.advance(work.tokens, None)
 
 
 def test_rotary_positions_are_interleaved_as_in_transformers(any_checkpoint: Path) -> None:
@@ -92,24 +104,31 @@ def test_rotary_positions_are_interleaved_as_in_transformers(any_checkpoint: Pat
         torch.testing.assert_close(mine[:, 0], expected[0], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("max_mask_values", [1 << 24, 64])
-def test_attention_is_causal_over_each_spans_own_context(monkeypatch: pytest.MonkeyPatch, max_mask_values: int) -> None:
-    """Against a plain softmax; chunked prefill, a whole prefill and a decode step side by side."""
-    monkeypatch.setattr("engine.pytorch.attention.MAX_MASK_VALUES", max_mask_values)
+def test_attention_is_causal_over_each_spans_own_context() -> None:
+    """Against a plain softmax; chunked prefill after two runs and scattered tokens, a whole prefill, a decode step."""
     torch.manual_seed(0)
     heads, kv_heads, width = 6, 2, 16
-    keys, values = torch.randn(2, 100, kv_heads, width)
+    cached_keys, cached_values = torch.randn(2, 100, kv_heads, width)
     queries = torch.randn(5 + 7 + 1, heads, width)
-    places = [torch.tensor([9, 3, 50, 51, 52, 4, 60, 61, 62, 63, 64, 2]), torch.arange(20, 27), torch.arange(70, 90)]
-    spans = (Span(0, 5, places[0], 12), Span(5, 12, slice(20, 27), 7), Span(12, 13, slice(70, 90), 20))
-    ours = paged_attention(queries, keys, values, spans).unflatten(1, (heads, width))
+    places = [
+        torch.tensor([9, 3, 4, 5, 50, 51, 52, 60, 61, 62, 63, 64]),
+        torch.arange(20, 27),
+        torch.tensor([*range(70, 80), *range(30, 40)]),
+    ]
+    keys, values = (torch.cat([s[places[0][-5:]], s[20:27], s[39:40]]) for s in (cached_keys, cached_values))
+    spans = (
+        Span(0, 5, Context((slice(3, 6), slice(50, 53)), torch.tensor([9]))),
+        Span(5, 12, Context((), torch.empty(0, dtype=torch.long))),
+        Span(12, 13, Context((slice(70, 80), slice(30, 40)), torch.empty(0, dtype=torch.long))),
+    )
+    ours = paged_attention(queries, keys, values, cached_keys, cached_values, spans).unflatten(1, (heads, width))
     for span, slots in zip(spans, places, strict=True):
         for token in range(span.begin, span.end):
-            seen = slots[: span.context_tokens - (span.end - 1 - token)]
+            seen = slots[: len(slots) - (span.end - 1 - token)]
             for head in range(heads):
                 kv_head = head * kv_heads // heads
-                scores = keys[seen, kv_head] @ queries[token, head] / math.sqrt(width)
-                expected = scores.softmax(0) @ values[seen, kv_head]
+                scores = cached_keys[seen, kv_head] @ queries[token, head] / math.sqrt(width)
+                expected = scores.softmax(0) @ cached_values[seen, kv_head]
                 torch.testing.assert_close(ours[token, head], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -122,7 +141,9 @@ def test_shards_hold_the_same_weights(tmp_path: Path) -> None:
     theirs = dict(reference.load_model(tmp_path).named_parameters())
     layer = theirs["model.language_model.layers.1.self_attn.k_proj.weight"]
     begin = config.num_attention_heads * config.head_dim
-    assert torch.equal(weights.layers[1].qkv[begin : begin + len(layer)], layer)
+    qkv = weights.layers[1].qkv
+    assert isinstance(qkv, DenseLinear)
+    assert torch.equal(qkv.weight[begin : begin + len(layer)], layer)
     shard = sorted(tmp_path.glob("*.safetensors"))[0]
     shard.unlink()
     with pytest.raises(ValueError, match=f"{shard.name} is missing"):

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from decoder.harness import make_settings
+from decoder.harness import digests, make_settings
 from engine.checkpoint import read_model_config
 from engine.protocol import Failed, PromptPiece, Request, Tokens
 from engine.pytorch.pytorch_engine import create_engine
@@ -238,8 +238,9 @@ class LLM:
                 handles = disaggregated_params.multimodal_embedding_handles
                 rows = torch.cat([SharedTensorContainer.restore(handle) for handle in handles]).float().numpy()
                 positions, next_position = self._positions(disaggregated_params, tokens)
-            self.engine.open(session, Request(tokens, next_position, sampling_params.ours()))
-            self.engine.feed(session, PromptPiece(token_ids, positions, rows, last=True))
+            shown = digests(np.isin(token_ids, self.config.visual_token_ids), rows)
+            self.engine.open(session, Request(token_ids, positions, shown, next_position, sampling_params.ours()))
+            self.engine.feed(session, PromptPiece(0, token_ids, positions, rows, last=True))
 
         self.results[session] = Result(self, session, begin, strip_stop=self.strip_stop)
         return self.results[session]

@@ -67,7 +67,7 @@ def test_sessions_at_once_get_what_each_gets_alone(harness: StartHarness, checkp
     for prompt, answer in zip(prompts, answers, strict=True):
         assert answer.over.wait(60)
         assert answer.ids == list(prompt.greedy)
-    wait_until(lambda: running.engine.state() == EngineState(CACHE_TOKENS // 16, CACHE_TOKENS // 16, 0, 0))
+    wait_until(lambda: running.engine.state() == EngineState(CACHE_TOKENS // 16, CACHE_TOKENS // 16, 0, 0, 0))
 
 
 def test_handles_are_fresh_and_hashes_the_same_for_the_same_video(harness: StartHarness, checkpoint: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_session_waits_until_there_is_room_for_its_whole_answer(harness: Start
     for name in ("one", "two"):
         assert running.open(name, prompt, greedy(long)).admitted
     waiting = running.start("three", prompt, greedy(8))
-    assert running.engine.state() == EngineState(CACHE_TOKENS // 16, 0, 2, 1)
+    assert running.engine.state() == EngineState(CACHE_TOKENS // 16, 0, 0, 2, 1)
     assert not waiting.admitted
     running.engine.cancel("one")
     assert waiting.admitted
@@ -167,7 +167,7 @@ def test_what_tensorrt_llm_refuses_ends_one_session(harness: StartHarness, check
 
 def test_prompts_that_never_fit_are_refused_with_numbers(harness: StartHarness, checkpoint: Path) -> None:
     running, prompt = harness(), make_prompt(checkpoint, seed=5, frames=10)
-    request = replace(prompt.request(greedy(4)), prompt_tokens=2048)
+    request = replace(prompt.request(greedy(4)), token_ids=np.resize(prompt.token_ids, 2048))
     with pytest.raises(RequestError, match=r"the prompt has 2048 tokens .* the context holds 2048 .* KV cache 4096"):
         running.engine.open("never", request)
 

@@ -16,6 +16,7 @@ from encoder.session import VisionEncoder
 from engine.protocol import PromptPiece, Request
 from export_vision import export_vision
 from preprocess.chunks import data_chunks
+from preprocess.digests import patch_digests
 from preprocess.media import Library
 from preprocess.plan import make_plan
 from preprocess.prompt import PromptWriter
@@ -39,11 +40,12 @@ class Stages:
         writer = PromptWriter(self.checkpoint, settings.token_ids)
         plan = make_plan(request, settings, writer, library, lambda: None)
         pieces = [
-            PromptPiece(chunk.token_ids, chunk.positions, self._rows(chunk), chunk.last)
-            for chunk in data_chunks(plan, settings, library, 8, lambda: None)
+            PromptPiece(chunk.begin, chunk.token_ids, chunk.positions, self._rows(chunk), chunk.last)
+            for chunk in data_chunks(plan, settings, library, 8, 0, lambda: None)
         ]
-        summary = plan.summary(settings)
-        return Request(summary["prompt_tokens"], summary["next_position"], greedy(TOKENS)), pieces
+        prompt = plan.prompt
+        digests = tuple(patch_digests(plan.looks, settings.patching, library))
+        return Request(prompt.token_ids, prompt.positions, digests, prompt.next_position, greedy(TOKENS)), pieces
 
     def _rows(self, chunk: Any) -> np.ndarray:
         vision = chunk.vision

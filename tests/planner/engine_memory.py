@@ -46,12 +46,14 @@ def measure(checkpoint: Path, context: int) -> dict[str, int]:
     resident = status("VmRSS")
     engine = create_engine(make_settings(checkpoint, kv_cache_tokens=context, max_step_tokens=STEP_TOKENS), listen)
     prompt = context - 4
-    engine.open("one", Request(prompt, prompt, SamplingParameters(max_tokens=4, ignore_eos=True)))
+    token_ids = np.full(prompt, 5, np.int32)
+    positions = np.tile(np.arange(prompt, dtype=np.int32), (3, 1))
+    sampling = SamplingParameters(max_tokens=4, ignore_eos=True)
+    engine.open("one", Request(token_ids, positions, (), prompt, sampling))
     for begin in range(0, prompt, STEP_TOKENS):
-        tokens = min(STEP_TOKENS, prompt - begin)
-        positions = np.tile(np.arange(begin, begin + tokens, dtype=np.int32), (3, 1))
+        piece = slice(begin, min(begin + STEP_TOKENS, prompt))
         rows = np.zeros((0, 256 * 2), np.float32)
-        engine.feed("one", PromptPiece(np.full(tokens, 5, np.int32), positions, rows, begin + tokens == prompt))
+        engine.feed("one", PromptPiece(begin, token_ids[piece], positions[:, piece], rows, piece.stop == prompt))
     assert over.wait(300)
     settled, peak = status("RssAnon") - before, status("VmHWM") - resident
     engine.close()

@@ -51,7 +51,12 @@ def test_chunks_follow_the_plan_and_are_the_whole_prompt(
     ]
     assert plan["video_tokens"] == 16 * 16
     chunks = [chunk for _, chunk in sent.chunks]
-    assert sum(len(chunk.token_ids) for chunk in chunks) == plan["prompt_tokens"]
+    assert len(chunks[1].token_ids) == len(chunks[1].positions[0]) == plan["prompt_tokens"]
+    np.testing.assert_array_equal(np.concatenate([chunk.token_ids for chunk in chunks[2:]]), chunks[1].token_ids)
+    np.testing.assert_array_equal(np.hstack([chunk.positions for chunk in chunks[2:]]), chunks[1].positions)
+    begins = np.cumsum([0, *(len(chunk.token_ids) for chunk in chunks[2:-1])])
+    assert [header["begin"] for header in headers[2:]] == begins.tolist()
+    assert len(set(plan["digests"])) == 16
     assert [len(chunk.patches) for chunk in chunks] == [0, 0, 4, 4, 4, 4]
     assert chunks[-1].positions.max() + 1 == plan["next_position"]
     for chunk in chunks:
@@ -69,6 +74,54 @@ def test_chunks_follow_the_plan_and_are_the_whole_prompt(
         ):
             assert values.shape == (patches, width)
             assert values.dtype == dtype
+
+
+def test_what_stage_3_holds_is_neither_decoded_nor_sent(
+    start_service: StartService, recipient: MakeRecipient, encode: Encode
+) -> None:
+    service, inputs = start_service(), question(encode)
+    whole = recipient()
+    service.submit(inputs, whole)
+    plan, *chunks = [chunk for _, chunk in whole.wait().chunks[1:]]
+    pads = plan.token_ids == np.bincount(plan.token_ids).argmax()
+    patches = np.concatenate([chunk.patches for chunk in chunks])
+    # The ends of temporal patches, of which the rest of one that is held in part has to come.
+    ends = np.flatnonzero(pads[:-1] & ~pads[1:]) + 1
+    for held, begin, missing in (
+        (1, 1, 16),
+        (int(ends[0]) + 2, int(ends[0]) + 2, 15),
+        (int(ends[4]), int(ends[4]), 11),
+        (int(ends[5]) - 1, int(ends[5]) - 16, 11),
+        (int(ends[15]), int(ends[15]), 0),
+        (len(plan.token_ids) - 1, len(plan.token_ids) - 1, 0),
+    ):
+        rest = recipient(held_tokens=held)
+        service.submit(inputs, rest)
+        sent = [chunk for _, chunk in rest.wait().chunks[2:]]
+        assert rest.error is None
+        assert rest.chunks[2][0]["begin"] == begin
+        np.testing.assert_array_equal(np.concatenate([chunk.token_ids for chunk in sent]), plan.token_ids[begin:])
+        np.testing.assert_array_equal(np.hstack([chunk.positions for chunk in sent]), plan.positions[:, begin:])
+        shown = np.concatenate([chunk.patches.reshape(-1, *patches.shape[1:]) for chunk in sent])
+        np.testing.assert_array_equal(shown, patches[16 - missing :])
+
+
+def test_digests_tell_what_is_shown(start_service: StartService, recipient: MakeRecipient, encode: Encode) -> None:
+    service = start_service()
+
+    def digests(inputs: Inputs) -> list[str]:
+        sent = recipient()
+        service.submit(inputs, sent)
+        return sent.wait().chunks[1][0]["plan"]["digests"]
+
+    first, other = question(encode), question(encode, seed=5)
+    assert digests(first) == digests(Inputs(**{**vars(first), "text": "When?"}))
+    assert not set(digests(first)) & set(digests(other))
+    smaller = Inputs(**{**vars(first), "video_options": '{"fps": 4, "max_tokens_per_frame": 4}'})
+    assert not set(digests(first)) & set(digests(smaller))
+    # The same frames among fewer.
+    half = Inputs(**{**vars(first), "video_options": '{"fps": 4, "end": 3.9}'})
+    assert digests(half) == digests(first)[: len(digests(half))]
 
 
 def test_text_alone_is_one_chunk_without_frames(start_service: StartService, recipient: MakeRecipient) -> None:
@@ -175,13 +228,14 @@ def test_pipe_is_private_and_leaves_no_name_behind(
 ) -> None:
     service = start_service()
     assert parameters.credits_directory.stat().st_mode & 0o777 == 0o700
-    sent = recipient(credits=0, ends=False)
+    sent = recipient(credits=0, held_tokens=None, ends=False)
     service.submit(Inputs(text="Hello"), sent)
     eventually(lambda: len(sent.chunks) == 2)
     (pipe,) = parameters.credits_directory.iterdir()
     assert pipe.name == sent.chunks[0][0]["session"]
     assert pipe.is_fifo()
     assert pipe.stat().st_mode & 0o777 == 0o600
+    sent.hold(0)
     sent.grant(1)
     eventually(lambda: len(sent.chunks) == 3)
     assert list(parameters.credits_directory.iterdir()) == []

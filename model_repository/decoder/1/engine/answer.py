@@ -52,10 +52,10 @@ class Answer:
             text, self._unsent = self._unsent, ""
             self._reply.send(Response(text))
 
-    def progress(self, phase: str, prompt_tokens: int, prefilled_tokens: int, now: float) -> None:
+    def progress(self, phase: str, prompt_tokens: int, prefilled_tokens: int, now: float, **more: int) -> None:
         """Sends how far the prompt is: at once when the phase changes or ends, else not too often."""
         changed = phase != self._progress.get("phase") or prefilled_tokens == prompt_tokens
-        self._progress = {"phase": phase, "prompt_tokens": prompt_tokens, "prefilled_tokens": prefilled_tokens}
+        self._progress = {"phase": phase, "prompt_tokens": prompt_tokens, "prefilled_tokens": prefilled_tokens, **more}
         if changed or now - self._progress_sent >= PROGRESS_INTERVAL_SECONDS:
             self.repeat_progress(now)
 

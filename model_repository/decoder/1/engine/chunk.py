@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,10 @@ from numpy.typing import NDArray
 from engine.checkpoint import ModelConfig
 from engine.credits import SESSION_NAME
 from engine.errors import RequestError, invalid_argument
-from engine.protocol import PromptPiece
+from engine.protocol import PromptPiece, Request
+from engine.sampling_parameters import SamplingParameters
+
+DIGEST = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -27,25 +31,35 @@ class Open:
 
 @dataclass(frozen=True)
 class Plan:
-    """What stage 1 is going to send. media: as in the contract, passed on to the client."""
+    """What stage 1 is going to send. media: as in the contract, passed on to the client.
+
+    digests: a name for what each temporal patch shows
+    """
 
     prompt_tokens: int
     video_tokens: int
     next_position: int
     media: list[Any]
+    digests: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Header:
-    """index: None for a heartbeat. sent: seconds of the system's monotonic clock. seconds: stage 1's own times."""
+    """index: None for a heartbeat. sent: seconds of the system's monotonic clock. seconds: stage 1's own times.
+
+    begin: how many of the prompt's tokens lie before the chunk's
+    error: why stage 1 cannot go on, a status code first; empty when it can
+    """
 
     session: str
     index: int | None
     sent: float
     open: Open | None
     plan: Plan | None
+    begin: int
     last: bool
     seconds: Mapping[str, Any] | None
+    error: str
 
 
 @dataclass(frozen=True)
@@ -84,15 +98,16 @@ def parse_header(text: str) -> Header:
         sent=float(read("sent", int, float)),
         open=_parse_open(header["open"]) if "open" in header else None,
         plan=_parse_plan(header["plan"]) if "plan" in header else None,
+        begin=read.count("begin") if "begin" in header else 0,
         last=read("last", bool) if "last" in header else False,
         seconds=read("seconds", dict) if "seconds" in header else None,
+        error=read("error", str) if "error" in header else "",
     )
 
 
-def prompt_piece(chunk: Chunk, config: ModelConfig) -> PromptPiece:
-    """The chunk's part of the prompt. Raises invalid_argument for anything that an engine could stumble over."""
-    name = f"chunk {chunk.header.index}"
-    ids, positions, features = chunk.token_ids, chunk.positions, chunk.features
+def check_tokens(chunk: Chunk, config: ModelConfig) -> None:
+    """Raises invalid_argument for token ids and positions that an engine could stumble over."""
+    name, ids, positions = f"chunk {chunk.header.index}", chunk.token_ids, chunk.positions
     if ids.ndim != 1 or positions.shape != (3, len(ids)):
         raise invalid_argument(
             f"{name} has token_ids {list(ids.shape)} and positions {list(positions.shape)};"
@@ -104,6 +119,12 @@ def prompt_piece(chunk: Chunk, config: ModelConfig) -> PromptPiece:
         )
     if positions.size and positions.min() < 0:
         raise invalid_argument(f"{name} has the position {positions.min()}; positions from 0 on are accepted")
+
+
+def prompt_piece(chunk: Chunk, config: ModelConfig) -> PromptPiece:
+    """The chunk's part of the prompt. Raises invalid_argument for anything that an engine could stumble over."""
+    check_tokens(chunk, config)
+    name, ids, features = f"chunk {chunk.header.index}", chunk.token_ids, chunk.features
     if features.ndim != 3 or (features.size and features.shape[2] != config.row_width):
         raise invalid_argument(
             f"{name} has features {list(features.shape)}; [frames, rows, {config.row_width}] is accepted"
@@ -115,7 +136,20 @@ def prompt_piece(chunk: Chunk, config: ModelConfig) -> PromptPiece:
     if not np.isfinite(rows).all():
         # Not the caller's fault: stage 2 computed them.
         raise RequestError("internal", f"{name} has features that are not finite")
-    return PromptPiece(ids, positions, rows, chunk.header.last)
+    return PromptPiece(chunk.header.begin, ids, chunk.positions, rows, chunk.header.last)
+
+
+def planned_request(chunk: Chunk, plan: Plan, sampling: SamplingParameters, config: ModelConfig) -> Request:
+    """The request whose whole prompt chunk 1 tells. Raises invalid_argument where it and the plan do not agree."""
+    check_tokens(chunk, config)
+    ids = chunk.token_ids
+    if len(ids) != plan.prompt_tokens:
+        raise invalid_argument(f"chunk {chunk.header.index} has {len(ids)} tokens; planned are {plan.prompt_tokens}")
+    visual = np.isin(ids, config.visual_token_ids)
+    runs = int(visual[:1].sum()) + int((visual[1:] & ~visual[:-1]).sum())
+    if len(plan.digests) != runs:
+        raise invalid_argument(f"the plan has {len(plan.digests)} digests; the prompt has {runs} temporal patches")
+    return Request(ids, chunk.positions, plan.digests, plan.next_position, sampling)
 
 
 def _parse_open(value: Any) -> Open:
@@ -130,7 +164,14 @@ def _parse_plan(value: Any) -> Plan:
         video_tokens=read.count("video_tokens"),
         next_position=read.count("next_position"),
         media=read("media", list),
+        digests=tuple(_digest(value) for value in read("digests", list)),
     )
+
+
+def _digest(value: Any) -> str:
+    if not isinstance(value, str) or not DIGEST.fullmatch(value):
+        raise invalid_argument(f"chunk_header.plan.digests has {value!r:.80}; 32 hexadecimal digits are accepted")
+    return value
 
 
 class _Reader:

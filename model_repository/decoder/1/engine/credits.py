@@ -17,7 +17,8 @@ _GONE = "stage 1 (video_preprocess) is gone"
 
 
 class Credits:
-    """The writing end of one session's FIFO: `+` lets one more chunk come, `.` says that the session is over."""
+    """The writing end of one session's FIFO: `=N` and a line feed says that there is room and that the prompt's first N
+    tokens are held, then each `+` lets one more chunk come; `.` says that the session is over."""
 
     def __init__(self, directory: Path, session: str) -> None:
         """Raises unavailable when nobody reads the FIFO, invalid_argument when there is something else by its name."""
@@ -26,10 +27,17 @@ class Credits:
         # An event mask of 0 still reports POLLERR: on the writing end of a pipe, that its reader is gone.
         self._poll.register(self._descriptor, 0)
 
+    def admit(self, held_tokens: int) -> None:
+        """Says that there is room, and how much of the prompt is held. Raises unavailable when stage 1 is gone."""
+        self._write(b"=%d\n" % held_tokens)
+
     def grant(self, chunks: int) -> None:
         """Lets `chunks` more come, or none. Raises unavailable when stage 1 is gone."""
+        self._write(b"+" * chunks)
+
+    def _write(self, marks: bytes) -> None:
         try:
-            os.write(self._descriptor, b"+" * chunks)
+            os.write(self._descriptor, marks)
         except (BrokenPipeError, BlockingIOError):
             raise RequestError("unavailable", _GONE) from None
 

@@ -1,8 +1,8 @@
 """What sessions and engines say to each other.
 
-A session is opened with its request, fed with pieces of its prompt in order, and answered by events. An engine reports
-events from a thread of its own and must not be kept waiting there. After `Failed`, after `Tokens` with a finish reason,
-and after `cancel`, the engine has forgotten the session.
+A session is opened with its request, fed with pieces of its prompt in order, and answered by events. What `Admitted`
+says to be held already need not be fed. An engine reports events from a thread of its own and must not be kept waiting
+there. After `Failed`, after `Tokens` with a finish reason, and after `cancel`, the engine has forgotten the session.
 """
 
 from __future__ import annotations
@@ -19,27 +19,38 @@ from engine.sampling_parameters import SamplingParameters
 
 @dataclass(frozen=True)
 class Request:
-    """What an engine must know before the prompt comes: how much memory to reserve and how to generate.
+    """What an engine must know before the prompt is fed: what it says and shows, and how to generate.
 
-    prompt_tokens: the prompt's exact length.
+    token_ids: int32 [tokens]
+    positions: int32 [3, tokens], M-RoPE: time, row, column
+    digests: a name for what each temporal patch shows, 32 hexadecimal digits; in the order of the prompt's runs of
+        visual tokens
     next_position: M-RoPE position of the first generated token, the same on all three axes.
     """
 
-    prompt_tokens: int
+    token_ids: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    digests: tuple[str, ...]
     next_position: int
     sampling: SamplingParameters
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.token_ids)
 
 
 @dataclass(frozen=True)
 class PromptPiece:
     """The next tokens of a prompt. The engine keeps the arrays: nobody may write to them any more.
 
+    begin: how many of the prompt's tokens lie before it
     token_ids: int32 [tokens]
     positions: int32 [3, tokens], M-RoPE: time, row, column
     rows: float32 [visual tokens, hidden * (1 + levels)], packed [merged | deepstack_0 | …], one per visual token
     last: nothing follows
     """
 
+    begin: int
     token_ids: NDArray[np.int32]
     positions: NDArray[np.int32]
     rows: NDArray[np.float32]
@@ -47,8 +58,20 @@ class PromptPiece:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Memory is taken: the session has this place in the queue, 1 being the next."""
+
+    place: int
+
+
+@dataclass(frozen=True)
 class Admitted:
-    """Memory for prompt and answer is reserved: pieces are worked on from now on."""
+    """Memory for prompt and answer is reserved: pieces are worked on from now on.
+
+    held_tokens: how many of the prompt's first tokens are in the KV cache already, fewer than it has.
+    """
+
+    held_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,16 +96,20 @@ class Failed:
     message: str
 
 
-Event: TypeAlias = Admitted | Prefilled | Tokens | Failed
+Event: TypeAlias = Waiting | Admitted | Prefilled | Tokens | Failed
 Listener: TypeAlias = Callable[[str, Event], None]
 
 
 @dataclass(frozen=True)
 class EngineState:
-    """Blocks of the KV cache, sessions that hold some, and sessions that wait for some."""
+    """Blocks of the KV cache, sessions that hold some, and sessions that wait for some.
+
+    blocks_free: not held by a session, blocks_cached among them: these have content that a later prompt may begin with.
+    """
 
     blocks_total: int
     blocks_free: int
+    blocks_cached: int
     sessions: int
     waiting: int
 

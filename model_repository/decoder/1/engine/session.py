@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from engine.answer import Answer
 from engine.checkpoint import ModelConfig
-from engine.chunk import Chunk, prompt_piece
+from engine.chunk import Chunk, planned_request, prompt_piece
 from engine.credits import Credits
 from engine.detokenizer import Vocabulary
 from engine.errors import RequestError, invalid_argument
 from engine.intake import Intake
 from engine.ordering import InOrder
-from engine.protocol import Admitted, Engine, Event, Failed, Prefilled, Request, Tokens
+from engine.protocol import Admitted, Engine, Event, Failed, Prefilled, Tokens, Waiting
 from engine.reply import Reply
 from engine.sampling_parameters import SamplingParameters, parse_sampling_parameters
 from engine.settings import Settings
@@ -42,14 +42,15 @@ class Session:
         self.over = False
         self._services = services
         self._engine = services.engine
-        # Stage 1 sends the two chunks before the plan's without credits.
-        self._order: InOrder[Chunk] = InOrder(services.settings.chunks_in_flight + 1)
+        # Stage 1 sends the two chunks before the plan's without credits, and an error.
+        self._order: InOrder[Chunk] = InOrder(services.settings.chunks_in_flight + 2)
         self._heard = 0.0
         self._timeline = Timeline(started=0.0)
         self._reply: Reply | None = None
         self._credits: Credits | None = None
         self._answer: Answer | None = None
         self._intake: Intake | None = None
+        self._queue_place = 0
 
     def receive(self, chunk: Chunk, reply: Reply) -> None:
         """Takes a chunk, in any order, or a heartbeat."""
@@ -78,8 +79,13 @@ class Session:
         assert self._answer is not None
         assert self._intake is not None
         match event:
-            case Admitted():
+            case Waiting(place):
+                self._queue_place = self._queue_place or place
+                self._progress("waiting", now, queue_place=place)
+            case Admitted(held_tokens):
                 self._timeline.admitted = now
+                self._intake.admit(held_tokens)
+                self._admit(held_tokens)
                 self._grant(self._services.settings.chunks_in_flight)
                 self._progress("prefill", now)
             case Prefilled(tokens):
@@ -119,7 +125,8 @@ class Session:
             usage = {
                 "prompt_tokens": plan.prompt_tokens if plan else 0,
                 "video_tokens": plan.video_tokens if plan else 0,
-                "cached_tokens": 0,
+                "cached_tokens": self._intake.held_tokens if self._intake else 0,
+                "queue_place": self._queue_place,
                 "media": plan.media if plan else [],
                 "seconds": self._timeline.seconds(now),
             }
@@ -138,7 +145,9 @@ class Session:
     def _take(self, chunk: Chunk) -> None:
         if self.over:
             return
-        if chunk.header.index == 0:
+        if chunk.header.error:
+            self.fail(chunk.header.error)
+        elif chunk.header.index == 0:
             self._open(chunk)
         elif chunk.header.index == 1:
             self._reserve(chunk)
@@ -161,10 +170,11 @@ class Session:
         plan = chunk.header.plan
         if plan is None:
             raise invalid_argument("chunk 1 has no `plan` in its header")
-        self._intake = Intake(plan)
+        request = planned_request(chunk, plan, self._answer.sampling, self._services.config)
+        self._intake = Intake(plan, request.token_ids)
         self._timeline.planned = chunk.arrived
         self._progress("waiting", chunk.arrived)
-        self._engine.open(self.name, Request(plan.prompt_tokens, plan.next_position, self._answer.sampling))
+        self._engine.open(self.name, request)
 
     def _feed(self, chunk: Chunk) -> None:
         assert self._intake is not None
@@ -178,16 +188,20 @@ class Session:
         self._engine.feed(self.name, piece)
         self._grant(self._intake.credits_due())
 
+    def _admit(self, held_tokens: int) -> None:
+        assert self._credits is not None
+        self._credits.admit(held_tokens)
+
     def _grant(self, chunks: int) -> None:
         assert self._credits is not None
         self._credits.grant(chunks)
 
-    def _progress(self, phase: str, now: float) -> None:
+    def _progress(self, phase: str, now: float, **more: int) -> None:
         assert self._answer is not None
         prompt_tokens, prefilled = (
             (self._intake.plan.prompt_tokens, self._intake.prefilled_tokens) if self._intake else (0, 0)
         )
-        self._answer.progress(phase, prompt_tokens, prefilled, now)
+        self._answer.progress(phase, prompt_tokens, prefilled, now, **more)
 
     def _release(self) -> None:
         self.over = True

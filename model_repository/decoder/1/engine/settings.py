@@ -22,6 +22,7 @@ class Settings:
     dtype: str
     kv_cache_tokens: int | None
     block_size: int
+    prefix_cache: bool
     context_length: int | None
     max_step_tokens: int
     max_batch: int
@@ -44,6 +45,7 @@ def read_settings(parameters: Mapping[str, str], version_folder: Path) -> Settin
         dtype=read.choice("dtype", DTYPES),
         kv_cache_tokens=read.optional_integer("kv_cache_tokens", 1),
         block_size=read.integer("block_size", 1),
+        prefix_cache=read.choice("prefix_cache", ("true", "false")) == "true",
         context_length=read.optional_integer("context_length", 1),
         max_step_tokens=read.integer("max_step_tokens", 2),
         max_batch=read.integer("max_batch", 1),

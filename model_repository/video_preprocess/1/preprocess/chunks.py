@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -14,6 +14,7 @@ from preprocess.look import Look
 from preprocess.media import Library
 from preprocess.patches import temporal_patch
 from preprocess.plan import Plan
+from preprocess.prompt import Prompt
 from preprocess.recall import recall_patches
 from preprocess.resize import resize
 from preprocess.settings import Patching, Settings
@@ -24,6 +25,8 @@ from preprocess.vision_positions import VisionPositions, no_positions, vision_po
 class Chunk:
     """The prompt's next tokens, and the pictures of the visual ones among them: temporal patches of one medium."""
 
+    begin: int
+    """How many of the prompt's tokens lie before it."""
     token_ids: npt.NDArray[np.int32]
     """[tokens]"""
     positions: npt.NDArray[np.int32]
@@ -40,6 +43,7 @@ def empty_chunk(settings: Settings) -> Chunk:
     group = patching.merge**2
     values = 3 * patching.frames * patching.patch_pixels**2
     return Chunk(
+        begin=0,
         token_ids=np.zeros(0, np.int32),
         positions=np.zeros((3, 0), np.int32),
         patches=np.zeros((0, group, values), np.uint8),
@@ -47,16 +51,29 @@ def empty_chunk(settings: Settings) -> Chunk:
     )
 
 
+def prompt_chunk(prompt: Prompt, settings: Settings) -> Chunk:
+    """The whole prompt without pictures: what it says, before anything is decoded."""
+    return replace(empty_chunk(settings), token_ids=prompt.token_ids, positions=prompt.positions)
+
+
 def data_chunks(
-    plan: Plan, settings: Settings, library: Library, chunk_tokens: int, interrupt: Callable[[], None]
+    plan: Plan, settings: Settings, library: Library, chunk_tokens: int, held_tokens: int, interrupt: Callable[[], None]
 ) -> Iterator[Chunk]:
     """Decodes as far as the next chunk needs. The chunks' tokens, joined, are the prompt's, its end in the last.
 
-    A chunk has at most `chunk_tokens` visual tokens, but one temporal patch at least.
+    A chunk has at most `chunk_tokens` visual tokens, but one temporal patch at least. Of the prompt's first
+    `held_tokens` tokens, no more is decoded and sent than the rest of a temporal patch that is not wholly among them.
     """
     prompt = plan.prompt
-    cursor = run = 0
-    for look in plan.looks:
+    run = sum(run.end <= held_tokens for run in prompt.runs)
+    cursor = min(held_tokens, prompt.runs[run].start) if run < len(prompt.runs) else held_tokens
+    if run == len(prompt.runs):
+        rest = prompt_chunk(prompt, settings)
+        yield replace(
+            rest, begin=cursor, token_ids=rest.token_ids[cursor:], positions=rest.positions[:, cursor:], last=True
+        )
+        return
+    for look in looks_after(plan.looks, run, settings.patching):
         patches = temporal_patches(look, settings.patching, library, interrupt)
         size = max(chunk_tokens // (look.medium.rows * look.medium.columns), 1)
         while batch := list(islice(patches, size)):
@@ -65,6 +82,7 @@ def data_chunks(
             end = len(prompt.token_ids) if last else prompt.runs[run - 1].end
             merge = settings.patching.merge
             yield Chunk(
+                begin=cursor,
                 token_ids=prompt.token_ids[cursor:end],
                 positions=prompt.positions[:, cursor:end],
                 patches=np.stack(batch),
@@ -74,9 +92,14 @@ def data_chunks(
                 last=last,
             )
             cursor = end
-    if not prompt.runs:
-        empty = empty_chunk(settings)
-        yield Chunk(prompt.token_ids, prompt.positions, empty.patches, empty.vision, last=True)
+
+
+def looks_after(looks: Sequence[Look], temporal_patches: int, patching: Patching) -> Iterator[Look]:
+    """What is still to be seen after so many temporal patches."""
+    for look in looks:
+        if temporal_patches < look.temporal_patches:
+            yield look.after(temporal_patches, patching)
+        temporal_patches = max(0, temporal_patches - look.temporal_patches)
 
 
 def temporal_patches(

@@ -1,6 +1,7 @@
 """Credits: the pipe on which stage 3 says how many chunks may be in flight, and when a session is over.
 
-Stage 1 makes a FIFO and reads it; stage 3 writes `+` for each chunk that may be sent and `.` when the session is over.
+Stage 1 makes a FIFO and reads it. Stage 3 writes `=N` and a line feed once it has made room, N being how many of the
+prompt's tokens it holds already, then `+` for each chunk that may be sent, and `.` when the session is over.
 """
 
 from __future__ import annotations
@@ -47,9 +48,17 @@ class Credits:
         self._poll.register(self._pipe, select.POLLIN)
         self._stopping = stopping
         self._granted = 0
+        self._answer = b""
         self._over = False
         self._writer_came = False
         self._writer_deadline = time.monotonic() + WRITER_SECONDS
+
+    def held_tokens(self) -> int:
+        """Waits until stage 3 has made room, and says how many of the prompt's tokens it holds; raises as `check`."""
+        self.check()
+        while b"\n" not in self._answer:
+            self._read(_POLL_SECONDS)
+        return int(self._answer.strip(b"=\n"))
 
     def take(self) -> None:
         """Waits for a credit and uses it up; raises what `check` raises."""
@@ -94,8 +103,11 @@ class Credits:
             self._writer_came = True
             # Both ends are open: the name has served.
             self.path.unlink(missing_ok=True)
-            self._granted += received.count(b"+")
             self._over = b"." in received
+            if b"\n" not in self._answer:
+                answer, line_feed, received = received.partition(b"\n")
+                self._answer += answer + line_feed
+            self._granted += received.count(b"+")
             if self._over:
                 raise SessionOver
         elif events or self._writer_came:

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from preprocess.chunks import Chunk, data_chunks, empty_chunk
+from preprocess.chunks import Chunk, data_chunks, empty_chunk, prompt_chunk
 from preprocess.credits import Credits, SessionOver
+from preprocess.digests import patch_digests
 from preprocess.errors import RequestError, UnavailableError
 from preprocess.media import Library
 from preprocess.overview import overview
 from preprocess.plan import make_plan
 from preprocess.prompt import PromptWriter
-from preprocess.request import Inputs, Limits, parse_request
+from preprocess.request import Inputs, Limits, Request, parse_request
 from preprocess.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Outbox:
 
     def __init__(self, sender: Sender, session: str, heartbeat: Chunk) -> None:
         self._sender = sender
-        self._session = session
+        self.session = session
         self._heartbeat = heartbeat
         self._lock = threading.Lock()
         self._next = 0
@@ -86,7 +87,7 @@ class Outbox:
 
     def _send(self, chunk: Chunk, **header: Any) -> None:
         self._sent = time.monotonic()
-        self._sender.send(json.dumps({"session": self._session, "sent": self._sent, **header}), chunk)
+        self._sender.send(json.dumps({"session": self.session, "sent": self._sent, **header}), chunk)
 
 
 def serve(inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: threading.Event) -> None:
@@ -95,14 +96,19 @@ def serve(inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: 
         # The FIFO is closed last: stage 3 takes its end for the end of this process, and would say so first.
         with ExitStack() as ending:
             try:
-                _serve(inputs, stage, outbox, session, stopping, ending)
+                request = parse_request(inputs, stage.limits)
+                if request.look:
+                    _look(request, stage, outbox, stopping)
+                else:
+                    credits = Credits(stage.credits_directory, session, stopping)
+                    ending.callback(credits.close)
+                    _run(request, stage, outbox, credits)
             except SessionOver:
                 outbox.close()
             except RequestError as error:
                 outbox.close(str(error))
             except Exception as error:
-                log.exception("session %s failed", session)
-                outbox.close(f"internal: {type(error).__name__} in video_preprocess; the server's log has the details")
+                outbox.close(_internal(error, session))
             else:
                 outbox.close()
     except Exception:
@@ -110,40 +116,55 @@ def serve(inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: 
         log.exception("session %s could not be closed", session)
 
 
-def _serve(
-    inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: threading.Event, ending: ExitStack
-) -> None:
-    request = parse_request(inputs, stage.limits)
-    if request.look:
-        plan = make_plan(request, stage.settings, stage.writer, stage.library, lambda: _check_running(stopping))
-        outbox.send(empty_chunk(stage.settings), look=overview(plan, stage.settings))
-        return
-    credits = Credits(stage.credits_directory, session, stopping)
-    ending.callback(credits.close)
-    nothing = empty_chunk(stage.settings)
+def _look(request: Request, stage: Stage, outbox: Outbox, stopping: threading.Event) -> None:
+    plan = make_plan(request, stage.settings, stage.writer, stage.library, lambda: _check_running(stopping))
+    outbox.send(empty_chunk(stage.settings), look=overview(plan, stage.settings))
+
+
+def _run(request: Request, stage: Stage, outbox: Outbox, credits: Credits) -> None:
+    """Once stage 3 has the session, it tells the client what went wrong here too: Triton 2.51 crashes when two stages
+    of an ensemble end the same request with an error."""
     opening = {
         "stream": request.stream,
         "progress": request.progress,
         "sampling_parameters": request.sampling_parameters,
     }
-    outbox.send(nothing, open=opening)
+    outbox.send(empty_chunk(stage.settings), open=opening)
+    try:
+        _send_prompt(request, stage, outbox, credits)
+    except SessionOver:
+        raise
+    except Exception as error:
+        credits.check()
+        reason = str(error) if isinstance(error, RequestError) else _internal(error, outbox.session)
+        outbox.send(empty_chunk(stage.settings), error=reason)
+    credits.wait_until_over()
+
+
+def _send_prompt(request: Request, stage: Stage, outbox: Outbox, credits: Credits) -> None:
     started = time.monotonic()
     plan = make_plan(request, stage.settings, stage.writer, stage.library, credits.check)
     planned = time.monotonic()
-    outbox.send(nothing, plan=plan.summary(stage.settings))
-    waited = 0.0
+    digests = patch_digests(plan.looks, stage.settings.patching, stage.library)
+    outbox.send(prompt_chunk(plan.prompt, stage.settings), plan={**plan.summary(stage.settings), "digests": digests})
+    held_tokens = credits.held_tokens()
     decoding = time.monotonic()
-    for chunk in data_chunks(plan, stage.settings, stage.library, stage.chunk_tokens, credits.check):
+    waited = 0.0
+    for chunk in data_chunks(plan, stage.settings, stage.library, stage.chunk_tokens, held_tokens, credits.check):
         ready = time.monotonic()
         credits.take()
         waited += time.monotonic() - ready
         if chunk.last:
             decode = time.monotonic() - decoding - waited
             seconds = {"plan": planned - started, "decode": decode, "waited": waited}
-            outbox.send(chunk, last=True, seconds=seconds)
+            outbox.send(chunk, begin=chunk.begin, last=True, seconds=seconds)
         else:
-            outbox.send(chunk)
-    credits.wait_until_over()
+            outbox.send(chunk, begin=chunk.begin)
+
+
+def _internal(error: Exception, session: str) -> str:
+    log.error("session %s failed", session, exc_info=error)
+    return f"internal: {type(error).__name__} in video_preprocess; the server's log has the details"
 
 
 def _check_running(stopping: threading.Event) -> None:

@@ -1,67 +1,68 @@
-"""Attention over the paged KV cache by PyTorch's scaled_dot_product_attention, a sequence at a time."""
+"""Attention over the paged KV cache, a sequence at a time, in parts that are read in place and merged."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
-import torch.nn.functional as F  # noqa: N812
 
 from engine.pytorch.batch import Span
+from engine.pytorch.sequence import Context
 
-# Values of a causal mask at most (64 MiB in float32): longer stretches of queries are split.
-MAX_MASK_VALUES = 1 << 24
+# A part's result, [1, heads, queries, head_dim], and the logarithm of the sum of its exponentials, [1, heads, queries].
+Part = tuple[torch.Tensor, torch.Tensor]
+
+# The kernel behind scaled_dot_product_attention on a CPU, asked for by name because it tells the logarithms too.
+_flash_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 def paged_attention(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, spans: tuple[Span, ...]
-) -> torch.Tensor:
-    """Each span's queries attend to its context up to themselves.
-
-    queries: [tokens, heads, head_dim]; keys, values: one layer's flat cache [slots, kv heads, head_dim], this step's
-    tokens included. Returns [tokens, heads * head_dim].
-    """
-    outputs = torch.empty_like(queries)
-    for span in spans:
-        # A slice reads the cache in place; an index tensor copies, which only scattered blocks need.
-        context = (keys[span.context].transpose(0, 1), values[span.context].transpose(0, 1))
-        before = span.context_tokens - (span.end - span.begin)
-        if before == 0:
-            _attend(queries, *context, outputs, span.begin, span.end, causal=True)
-            continue
-        stride = max(1, MAX_MASK_VALUES // span.context_tokens)
-        for begin in range(span.begin, span.end, stride):
-            end = min(begin + stride, span.end)
-            visible = before + end - span.begin
-            _attend(
-                queries, context[0][:, :visible], context[1][:, :visible], outputs, begin, end,
-                mask=_causal_mask(end - begin, visible, queries),
-            )  # fmt: skip
-    return outputs.flatten(1)
-
-
-def _attend(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    outputs: torch.Tensor,
-    begin: int,
-    end: int,
-    mask: torch.Tensor | None = None,
-    causal: bool = False,
-) -> None:
-    attended = F.scaled_dot_product_attention(
-        queries[begin:end].transpose(0, 1).unsqueeze(0),
-        keys.unsqueeze(0),
-        values.unsqueeze(0),
-        attn_mask=mask,
-        is_causal=causal,
-        enable_gqa=True,
-    )
-    outputs[begin:end] = attended.squeeze(0).transpose(0, 1)
+    cached_keys: torch.Tensor,
+    cached_values: torch.Tensor,
+    spans: tuple[Span, ...],
+) -> torch.Tensor:
+    """Each span's queries attend to its context, and to the batch's own keys up to themselves where they are several.
+
+    queries: [tokens, heads, head_dim]; keys, values: [tokens, kv heads, head_dim]; cached_keys, cached_values: one
+    layer's flat cache [slots, kv heads, head_dim], this step's tokens included. Returns [tokens, heads * head_dim].
+    """
+    outputs = torch.empty_like(queries)
+    for span in spans:
+        own = slice(span.begin, span.end)
+        parts = list(_context_parts(queries[own], cached_keys, cached_values, span.context))
+        if span.end - span.begin > 1:
+            parts.append(_causal_part(queries[own], keys[own], values[own]))
+        attended = parts[0][0] if len(parts) == 1 else merge(parts)
+        outputs[own] = attended.squeeze(0).transpose(0, 1)
+    return outputs.flatten(1)
 
 
-def _causal_mask(queries: int, visible: int, like: torch.Tensor) -> torch.Tensor | None:
-    """[queries, visible]: the last query sees all, the one before it all but the last, and so on."""
-    if queries == 1:
-        return None
-    mask = torch.full((queries, visible), float("-inf"), dtype=like.dtype, device=like.device)
-    return mask.triu_(visible - queries + 1)
+def merge(parts: list[Part]) -> torch.Tensor:
+    """Attention to all parts' keys: their results weighed by their sums of exponentials (FlashDecoding's reduction)."""
+    results = torch.stack([result for result, _ in parts])
+    weights = torch.stack([logarithm for _, logarithm in parts]).softmax(dim=0)
+    return (results * weights.unsqueeze(-1)).sum(dim=0).to(results.dtype)
+
+
+def _context_parts(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, context: Context) -> Iterator[Part]:
+    """All queries see all keys: the heads that share a key go as queries of one head, so that it is read once."""
+    tokens, heads, _ = queries.shape
+    kv_heads = keys.shape[1]
+    grouped = queries.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3).reshape(1, kv_heads, -1, queries.shape[2])
+    for place in (*context.runs, *([context.scattered] if len(context.scattered) else [])):
+        # A slice reads the cache in place; an index tensor copies.
+        result, logarithm = _flash_attention(grouped, _by_head(keys[place]), _by_head(values[place]))
+        yield result.reshape(1, heads, tokens, -1), logarithm.reshape(1, heads, tokens)
+
+
+def _causal_part(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Part:
+    result, logarithm = _flash_attention(_by_head(queries), _by_head(keys), _by_head(values), is_causal=True)
+    return result, logarithm
+
+
+def _by_head(states: torch.Tensor) -> torch.Tensor:
+    """[tokens, heads, head_dim] as [1, heads, tokens, head_dim]."""
+    return states.transpose(0, 1).unsqueeze(0)

@@ -7,36 +7,33 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.pytorch.sequence import Sequence
+from engine.pytorch.sequence import Context, Sequence
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one sequence does in a step: a decode step (its newest token), or `tokens` of its prompt."""
+    """What one sequence does in a step: a decode step (its newest token), or `tokens` of its prompt.
+
+    yields_token: the last of these tokens is followed by a generated one
+    """
 
     sequence: Sequence
     tokens: int
-
-    @property
-    def yields_token(self) -> bool:
-        """Whether the last of these tokens is followed by a generated one."""
-        return self.sequence.cached + self.tokens >= self.sequence.prompt_tokens
+    prefill: bool
+    yields_token: bool
 
 
 @dataclass(frozen=True)
 class Span:
     """One sequence's part of the batch.
 
-    begin, end: its tokens in the batch, which are the last ones of its context.
-    context: where the context's keys and values lie in the flat cache: a slice where its blocks are neighbours,
-        else an index tensor [context tokens].
-    context_tokens: how many these are, this step's included.
+    begin, end: its tokens in the batch
+    context: what all of them see; a single token sees itself there, several see themselves in the batch
     """
 
     begin: int
     end: int
-    context: slice | torch.Tensor
-    context_tokens: int
+    context: Context
 
 
 @dataclass(frozen=True)
@@ -71,23 +68,23 @@ def build_batch(work: SequenceOf[Work], device: torch.device) -> Batch:
     begin = 0
     for item in work:
         sequence, end = item.sequence, begin + item.tokens
-        if sequence.prefilling:
+        if item.prefill:
             for stretch in sequence.prompt.read(item.tokens):
                 visual.append(stretch.visual + (begin + stretch.offset))
                 rows.append(stretch.rows)
-                token_ids.append(stretch.token_ids)
+                token_ids.append(stretch.token_ids.to(device))
                 positions.append(stretch.positions)
         else:
-            token_ids.append(torch.tensor(sequence.output[-1:]))
-            positions.append(torch.full((3, 1), sequence.next_position + len(sequence.output) - 1))
-        context_tokens = sequence.cached + item.tokens
-        slots.append(sequence.slots[sequence.cached : context_tokens])
-        spans.append(Span(begin, end, sequence.context(context_tokens), context_tokens))
+            token_ids.append(sequence.newest)
+            positions.append(torch.full((3, 1), sequence.next_position + sequence.generated - 1))
+        seen = sequence.cached + (item.tokens if item.tokens == 1 else 0)
+        slots.append(sequence.slots[sequence.cached : sequence.cached + item.tokens])
+        spans.append(Span(begin, end, sequence.context(seen)))
         if item.yields_token:
             yielding.append(end - 1)
         begin = end
     return Batch(
-        token_ids=torch.cat(token_ids).to(device),
+        token_ids=torch.cat(token_ids),
         positions=torch.cat(positions, dim=1).to(device),
         slots=torch.cat(slots),
         spans=tuple(spans),

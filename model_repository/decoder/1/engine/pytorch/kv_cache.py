@@ -28,8 +28,13 @@ class KVCache:
         shape = (2, config.num_hidden_layers, blocks, block_size, config.num_key_value_heads, config.head_dim)
         memory = torch.empty(shape, dtype=dtype, device=device)
         self.block_size = block_size
+        self._memory = memory
         self.keys = memory[0].unbind(0)
         self.values = memory[1].unbind(0)
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Copies the first `tokens` tokens of a block to another."""
+        self._memory[:, :, target, :tokens] = self._memory[:, :, source, :tokens]
 
 
 def choose_cache_tokens(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> int:

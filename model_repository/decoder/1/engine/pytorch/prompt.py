@@ -42,17 +42,26 @@ def to_stretch(
 
 
 class Prompt:
-    """Stretches in order."""
+    """Stretches in order. next: which of the prompt's tokens is read next."""
 
     def __init__(self) -> None:
         self._stretches: deque[Stretch] = deque()
         self.available = 0
+        self.next = 0
 
-    def append(self, stretch: Stretch) -> None:
-        """Adds what follows."""
-        if len(stretch.token_ids):
+    def append(self, stretch: Stretch, begin: int) -> None:
+        """Adds what follows, a stretch from the prompt's token `begin` on; what is not needed of it is left out."""
+        needed = self.next + self.available
+        count = len(stretch.token_ids)
+        if begin + count > needed:
+            stretch = _cut(stretch, needed - begin, count, 0)
             self._stretches.append(stretch)
             self.available += len(stretch.token_ids)
+
+    def skip_to(self, token: int) -> None:
+        """Leaves out what lies before a token of the prompt, whether it has come or not."""
+        self.drop(min(self.available, token - self.next))
+        self.next = token
 
     def read(self, tokens: int) -> Iterator[Stretch]:
         """The next `tokens` tokens, stretch by stretch."""
@@ -68,6 +77,7 @@ class Prompt:
     def drop(self, tokens: int) -> None:
         """Forgets the next `tokens` tokens, and the memory of stretches that are used up."""
         self.available -= tokens
+        self.next += tokens
         while tokens:
             stretch = self._stretches.popleft()
             count = len(stretch.token_ids)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from dataclasses import dataclass
 
 import torch
 
 from engine.checkpoint import GenerationConfig, ModelConfig, read_generation_config, read_model_config
 from engine.errors import RequestError, invalid_argument
-from engine.protocol import Admitted, EngineState, Failed, Listener, Prefilled, PromptPiece, Request, Tokens
+from engine.protocol import Admitted, EngineState, Failed, Listener, Prefilled, PromptPiece, Request, Tokens, Waiting
 from engine.pytorch.batch import Work, build_batch
 from engine.pytorch.block_manager import BlockManager
+from engine.pytorch.content import Content
 from engine.pytorch.kv_cache import KVCache, choose_cache_tokens
+from engine.pytorch.prefix_cache import PrefixCache
 from engine.pytorch.prompt import to_stretch
 from engine.pytorch.sampler import sample
 from engine.pytorch.scheduler import Scheduler
@@ -35,6 +38,14 @@ class Limits:
     max_waiting: int
 
 
+@dataclass(frozen=True)
+class Step:
+    """A step that was handed to the device. token_ids: int64 [work that yields a token]."""
+
+    work: list[Work]
+    token_ids: torch.Tensor
+
+
 class PyTorchEngine:
     """In-flight batching over a paged KV cache; implements engine.protocol.Engine.
 
@@ -53,6 +64,7 @@ class PyTorchEngine:
         listener: Listener,
         device: torch.device,
         dtype: torch.dtype,
+        lag: int,
     ) -> None:
         self._model = model
         self._cache = cache
@@ -63,6 +75,7 @@ class PyTorchEngine:
         self._listener = listener
         self._device = device
         self._dtype = dtype
+        self._lag = lag
         self._sequences: dict[str, Sequence] = {}
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -75,7 +88,8 @@ class PyTorchEngine:
 
         Raises invalid_argument for a prompt that can never fit and resource_exhausted when the queue is full.
         """
-        cache_tokens = self._scheduler.blocks.total * self._cache.block_size
+        block_size = self._cache.block_size
+        cache_tokens = self._scheduler.blocks.total * block_size
         # The last generated token needs no room in the cache.
         room = min(self._limits.context_length, cache_tokens + 1) - request.prompt_tokens
         if room < 1:
@@ -83,14 +97,18 @@ class PyTorchEngine:
                 f"the prompt has {request.prompt_tokens} tokens and needs room for an answer; the context holds"
                 f" {self._limits.context_length} tokens and the KV cache {cache_tokens}"
             )
-        sampling = request.sampling
+        sampling, config = request.sampling, self._config
+        max_tokens = min(sampling.max_tokens, room)
         sequence = Sequence(
             session,
             request,
-            max_tokens=min(sampling.max_tokens, room),
+            max_tokens=max_tokens,
             stop_token_ids=self._stop_token_ids(sampling),
-            counts=TokenCounts(self._config.vocab_size, self._device) if _penalises(sampling) else None,
+            counts=TokenCounts(request.token_ids, config.vocab_size, self._device) if _penalises(sampling) else None,
+            content=Content(request, config.visual_token_ids, max_tokens, block_size),
         )
+        # Outside of the lock: a long prompt has many names.
+        sequence.content.name(request.prompt_tokens // block_size - 1)
         with self._lock:
             if session in self._sequences:
                 raise invalid_argument(f"session {session} is open already")
@@ -99,11 +117,13 @@ class PyTorchEngine:
             self._admit()
             if len(waiting) > self._limits.max_waiting:
                 waiting.pop()
+                seconds = self._scheduler.departures.seconds_until(len(waiting) + 1)
                 raise RequestError(
                     "resource_exhausted",
-                    f"{len(waiting)} requests are waiting for the KV cache and no more may; try again later",
+                    f"{len(waiting)} requests are waiting for the KV cache and no more may; retry in {seconds} s",
                 )
             self._sequences[session] = sequence
+            self._changed.notify()
 
     def feed(self, session: str, piece: PromptPiece) -> None:
         """Adds a piece to the session's prompt."""
@@ -113,9 +133,7 @@ class PyTorchEngine:
             sequence = self._sequences.get(session)
             if sequence is None:
                 return
-            sequence.prompt.append(stretch)
-            if sequence.counts is not None:
-                sequence.counts.add_prompt(stretch.token_ids)
+            sequence.prompt.append(stretch, piece.begin)
             self._changed.notify()
 
     def cancel(self, session: str) -> None:
@@ -127,13 +145,15 @@ class PyTorchEngine:
             sequence.cancelled = True
             if sequence in self._scheduler.waiting:
                 self._scheduler.remove(sequence)
+                self._tell_places()
             self._changed.notify()
 
     def state(self) -> EngineState:
         with self._lock:
             scheduler = self._scheduler
+            blocks = scheduler.blocks
             return EngineState(
-                scheduler.blocks.total, scheduler.blocks.free, len(scheduler.running), len(scheduler.waiting)
+                blocks.total, blocks.available, blocks.cached, len(scheduler.running), len(scheduler.waiting)
             )
 
     def close(self) -> None:
@@ -149,56 +169,84 @@ class PyTorchEngine:
 
     @torch.inference_mode()
     def _loop(self) -> None:
+        computing: deque[Step] = deque()
         while True:
             with self._lock:
                 work = self._next_step()
-                while not work and not self._closed:
+                while not (work or computing or self._closed):
                     self._changed.wait()
                     work = self._next_step()
                 if self._closed:
                     return
-            self._step(work)
+            if work:
+                computing.extend(self._launch(work))
+            while len(computing) > (self._lag if work else 0):
+                self._finish(computing.popleft())
 
     def _next_step(self) -> list[Work]:
         for sequence in [s for s in self._scheduler.running if s.cancelled]:
-            self._scheduler.remove(sequence)
+            self._forget(sequence)
         self._admit()
         return self._scheduler.next_step()
 
     def _admit(self) -> None:
-        for sequence in self._scheduler.admit():
-            self._listener(sequence.session, Admitted())
+        while admitted := self._scheduler.admit():
+            sequence, reservation = admitted
+            if reservation.source is not None:
+                # Before the next reservation, which may evict the source.
+                block, tokens = divmod(reservation.held_tokens, self._cache.block_size)
+                self._cache.copy(reservation.source, sequence.blocks[block], tokens or self._cache.block_size)
+            self._listener(sequence.session, Admitted(reservation.held_tokens))
+        self._tell_places()
 
-    def _step(self, work: list[Work]) -> None:
+    def _tell_places(self) -> None:
+        for place, sequence in enumerate(self._scheduler.waiting, start=1):
+            if sequence.place != place:
+                sequence.place = place
+                self._listener(sequence.session, Waiting(place))
+
+    def _launch(self, work: list[Work]) -> list[Step]:
+        """Has the device compute a step, and takes it as done; what it generates is known when it is finished."""
         try:
-            self._compute(work)
+            step = self._compute(work)
         except Exception as error:
             # A failed step changed nothing: it can be repeated, to find out whose fault it was.
             if len(work) > 1:
                 logger.exception("a step of %d sequences failed; each is tried alone", len(work))
-                for item in work:
-                    self._step([item])
-            else:
-                logger.exception("session %s failed", work[0].sequence.session)
-                self._fail(work[0].sequence, error)
+                return [step for item in work for step in self._launch([item])]
+            logger.exception("session %s failed", work[0].sequence.session)
+            self._fail(work[0].sequence, error)
+            return []
+        with self._lock:
+            newest = iter(step.token_ids.split(1))
+            for item in work:
+                item.sequence.advance(item.tokens, next(newest) if item.yields_token else None)
+        return [step]
 
-    def _compute(self, work: list[Work]) -> None:
+    def _compute(self, work: list[Work]) -> Step:
         logits = self._model(build_batch(work, self._device), self._cache)
         yielding = [item.sequence for item in work if item.yields_token]
-        tokens = iter(sample(logits, yielding) if yielding else [])
+        return Step(work, sample(logits, yielding) if yielding else logits.new_empty(0))
+
+    def _finish(self, step: Step) -> None:
+        """Waits for what the step generates, and reports."""
+        token_ids = iter(step.token_ids.tolist())
         with self._lock:
-            for item in work:
-                self._advance(item, next(tokens) if item.yields_token else None)
+            for item in step.work:
+                token_id = next(token_ids) if item.yields_token else None
+                # A step may still have been computed for a sequence that ended with the one before.
+                if not item.sequence.over:
+                    self._advance(item, token_id)
 
     def _advance(self, item: Work, token_id: int | None) -> None:
         sequence = item.sequence
-        if sequence.prefilling:
-            sequence.prompt.drop(item.tokens)
+        if token_id is not None:
+            sequence.append(token_id)
+        self._scheduler.keep_filled(sequence)
+        if item.prefill:
             self._report(sequence, Prefilled(item.tokens))
-        sequence.cached += item.tokens
         if token_id is None:
             return
-        sequence.append(token_id)
         if token_id in sequence.stop_token_ids:
             self._report(sequence, Tokens((token_id,), "stop"))
         elif len(sequence.output) == sequence.max_tokens:
@@ -218,6 +266,7 @@ class PyTorchEngine:
             self._listener(sequence.session, event)
 
     def _forget(self, sequence: Sequence) -> None:
+        sequence.over = True
         self._scheduler.remove(sequence)
         if not sequence.cancelled:
             del self._sequences[sequence.session]
@@ -237,7 +286,7 @@ def create_engine(settings: Settings, listener: Listener) -> PyTorchEngine:
         raise ValueError(f"a KV cache of {cache_tokens} tokens holds no block of {settings.block_size}")
     logger.info("KV cache: %d blocks of %d tokens in %s on %s", blocks, settings.block_size, dtype, device)
     scheduler = Scheduler(
-        BlockManager(blocks),
+        PrefixCache(BlockManager(blocks), settings.block_size, enabled=settings.prefix_cache),
         block_size=settings.block_size,
         max_batch=settings.max_batch,
         max_step_tokens=settings.max_step_tokens,
@@ -253,6 +302,8 @@ def create_engine(settings: Settings, listener: Listener) -> PyTorchEngine:
         listener=listener,
         device=device,
         dtype=dtype,
+        # While a GPU computes a step, the host reads what the one before has generated and prepares the next.
+        lag=0 if device.type == "cpu" else 1,
     )
 
 

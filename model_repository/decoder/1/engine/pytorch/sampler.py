@@ -12,8 +12,8 @@ from engine.pytorch.sequence import Sequence
 GREEDY_BELOW = 1e-5
 
 
-def sample(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> list[int]:
-    """One token id per row of `logits` [sequences, vocabulary] (float32; changed in place).
+def sample(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> torch.Tensor:
+    """One token id per row of `logits` [sequences, vocabulary] (float32; changed in place): int64 [sequences].
 
     Order and semantics are vLLM's: min_tokens, penalties, temperature, min_p, top_k, top_p. Each sequence draws from a
     random generator of its own, one number per token, so that a seed gives the same answer in any batch.
@@ -25,12 +25,12 @@ def sample(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> list[int]:
     if drawn:
         rows = torch.tensor(drawn, device=logits.device)
         tokens[rows] = _draw(logits[rows], [sequences[row] for row in drawn])
-    return tokens.tolist()
+    return tokens
 
 
 def _forbid_early_stop(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> None:
     for row, sequence in enumerate(sequences):
-        if len(sequence.output) < sequence.sampling.min_tokens and sequence.stop_token_ids:
+        if sequence.generated < sequence.sampling.min_tokens and sequence.stop_token_ids:
             logits[row, list(sequence.stop_token_ids)] = float("-inf")
 
 

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import itertools
 import random
+from bisect import bisect_left
+from dataclasses import dataclass
 
 import torch
 
 from engine.protocol import Request
+from engine.pytorch.content import Content
+from engine.pytorch.prefix_cache import Reservation
 from engine.pytorch.prompt import Prompt
 from engine.pytorch.token_counts import TokenCounts
+
+# Runs of neighbouring blocks that are read in place; each costs a call per layer, so shorter ones are gathered.
+MAX_RUNS = 8
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where keys and values lie in the flat cache: runs that are read in place, and what is scattered.
+
+    scattered: int64 [tokens], possibly none
+    """
+
+    runs: tuple[slice, ...]
+    scattered: torch.Tensor
 
 
 class Sequence:
     """Owned by the engine's thread once it is admitted.
 
-    cached: tokens whose keys and values are in the cache
-    output: generated token ids; the newest one is not cached yet
+    cached: tokens whose keys and values are in the cache, or are being computed
+    generated: tokens that were generated, or are being
+    newest: int64 [1] on the device, the last of these
+    output: generated token ids that are known on the host
     slots: [reserved tokens], the place of each token in the flat cache
     """
 
@@ -28,6 +48,7 @@ class Sequence:
         max_tokens: int,
         stop_token_ids: frozenset[int],
         counts: TokenCounts | None,
+        content: Content,
     ) -> None:
         self.session = session
         self.prompt_tokens = request.prompt_tokens
@@ -37,38 +58,83 @@ class Sequence:
         self.stop_token_ids = stop_token_ids
         self.prompt = Prompt()
         self.counts = counts
+        self.content = content
         self.random = random.Random(request.sampling.seed)
         self.output: list[int] = []
+        self.generated = 0
+        self.newest = torch.empty(0, dtype=torch.long)
         self.cached = 0
+        self.place = 0
         self.cancelled = False
+        self.over = False
         self.blocks: tuple[int, ...] = ()
         self.slots = torch.empty(0, dtype=torch.long)
-        self._contiguous = False
-        self._first_slot = 0
+        self._filled = 0
+        self._runs: list[tuple[int, int, int]] = []
+        self._scattered = torch.empty(0, dtype=torch.long)
+        self._scattered_tokens: list[int] = []
 
     @property
     def prefilling(self) -> bool:
         return self.cached < self.prompt_tokens
 
     @property
+    def decoding(self) -> bool:
+        """Whether its next token can be computed."""
+        return not self.prefilling and self.generated < self.max_tokens
+
+    @property
     def reserved_tokens(self) -> int:
         """The last generated token is never cached."""
         return self.prompt_tokens + self.max_tokens - 1
 
-    def reserve(self, blocks: tuple[int, ...], block_size: int, device: torch.device) -> None:
-        """Takes its place in the cache."""
+    def reserve(self, reservation: Reservation, block_size: int, device: torch.device) -> None:
+        """Takes its place in the cache, where its prompt may be held in part."""
+        blocks, tokens = reservation.blocks, self.reserved_tokens
         starts = torch.tensor(blocks).unsqueeze(1) * block_size
+        slots = (starts + torch.arange(block_size)).flatten()[:tokens]
         self.blocks = blocks
-        self.slots = (starts + torch.arange(block_size)).flatten()[: self.reserved_tokens].to(device)
-        self._contiguous = all(after == before + 1 for before, after in itertools.pairwise(blocks))
-        self._first_slot = blocks[0] * block_size
+        self.slots = slots.to(device)
+        self.cached = reservation.held_tokens
+        self.prompt.skip_to(self.cached)
+        self._filled = self.cached // block_size
+        borders = [0, *(i for i in range(1, len(blocks)) if blocks[i] != blocks[i - 1] + 1), len(blocks)]
+        runs = [(begin * block_size, end * block_size) for begin, end in itertools.pairwise(borders)]
+        long = sorted(sorted(runs, key=lambda run: run[0] - run[1])[:MAX_RUNS])
+        self._runs = [(begin, int(slots[begin]), min(end, tokens) - begin) for begin, end in long]
+        self._scattered_tokens = [
+            token for begin, end in runs if (begin, end) not in long for token in range(begin, min(end, tokens))
+        ]
+        self._scattered = self.slots[self._scattered_tokens]
 
-    def context(self, tokens: int) -> slice | torch.Tensor:
-        """Where its first `tokens` tokens lie in the flat cache."""
-        return slice(self._first_slot, self._first_slot + tokens) if self._contiguous else self.slots[:tokens]
+    def context(self, tokens: int) -> Context:
+        """Where its first `tokens` tokens lie."""
+        return Context(
+            tuple(
+                slice(slot, slot + min(count, tokens - first)) for first, slot, count in self._runs if first < tokens
+            ),
+            self._scattered[: bisect_left(self._scattered_tokens, tokens)],
+        )
+
+    def advance(self, tokens: int, newest: torch.Tensor | None) -> None:
+        """Takes what a step computes as computed: `tokens` tokens, and the one that follows if there is one."""
+        if self.prefilling:
+            self.prompt.drop(tokens)
+        self.cached += tokens
+        if newest is None:
+            return
+        self.generated += 1
+        self.newest = newest
+        if self.counts is not None:
+            self.counts.add_output(newest)
 
     def append(self, token_id: int) -> None:
-        """Adds a generated token."""
+        """Adds a generated token that is known on the host now."""
+        self.content.append(token_id, self.next_position + len(self.output))
         self.output.append(token_id)
-        if self.counts is not None:
-            self.counts.add_output(token_id)
+
+    def newly_filled(self, block_size: int) -> range:
+        """Its blocks, by index, that have become full of known tokens since the last call."""
+        known = min(self.cached, self.prompt_tokens + len(self.output))
+        first, self._filled = self._filled, known // block_size
+        return range(first, self._filled)

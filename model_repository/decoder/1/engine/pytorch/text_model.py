@@ -56,7 +56,7 @@ class TextModel:
         query, key = query_key.split((heads, kv_heads), dim=1)
         keys.index_copy_(0, batch.slots, key)
         values.index_copy_(0, batch.slots, value)
-        return F.linear(paged_attention(query, keys, values, batch.spans), layer.output)
+        return F.linear(paged_attention(query, key, value, keys, values, batch.spans), layer.output)
 
     def _mlp(self, layer: LayerWeights, hidden: torch.Tensor) -> torch.Tensor:
         gate, up = F.linear(hidden, layer.gate_up).chunk(2, dim=-1)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 
 class TokenCounts:
     """prompt: bool [vocabulary], the prompt's tokens; output: float32 [vocabulary], how often each was generated."""
 
-    def __init__(self, vocab_size: int, device: torch.device) -> None:
-        self.prompt = torch.zeros(vocab_size, dtype=torch.bool, device=device)
+    def __init__(self, prompt: NDArray[np.int32], vocab_size: int, device: torch.device) -> None:
+        self.prompt = torch.zeros(vocab_size, dtype=torch.bool)
+        self.prompt[torch.from_numpy(prompt).long()] = True
+        self.prompt = self.prompt.to(device)
         self.output = torch.zeros(vocab_size, dtype=torch.float32, device=device)
 
-    def add_prompt(self, token_ids: torch.Tensor) -> None:
-        """Marks the prompt's tokens."""
-        self.prompt[token_ids.to(self.prompt.device)] = True
-
-    def add_output(self, token_id: int) -> None:
-        """Counts a generated token."""
+    def add_output(self, token_id: torch.Tensor) -> None:
+        """Counts a generated token, int64 [1] on the device."""
         self.output[token_id] += 1

@@ -133,7 +133,7 @@ class TensorRTLLMEngine:
     def state(self) -> EngineState:
         with self._lock:
             reservations = self._reservations
-            return EngineState(reservations.total, reservations.free, reservations.running, reservations.waiting)
+            return EngineState(reservations.total, reservations.free, 0, reservations.running, reservations.waiting)
 
     def close(self) -> None:
         """Aborts what is running, and ends the event loop and TensorRT-LLM's processes."""
