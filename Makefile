@@ -16,6 +16,7 @@ HEALTH_PORT ?= 8003
 MODEL ?=
 REPOSITORY ?= .cache/repository
 API_PORT ?= 8080
+WEBUI_PORT ?= 7860
 API ?=
 MEDIA_ROOT ?=
 SET ?=
@@ -43,7 +44,7 @@ SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSIT
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env demo serve api engines test lint parity accuracy fuzz-media fuzz-api \
+.PHONY: help env demo serve api webui engines test lint parity accuracy fuzz-media fuzz-api \
 	bench-batching bench-memory bench-sampling bench-ingest clean
 
 help: ## Show this help
@@ -56,7 +57,8 @@ help: ## Show this help
 	@echo '  HOST=127.0.0.1            serve: the address to listen on'
 	@echo '  HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002 HEALTH_PORT=8003'
 	@echo '  API_PORT=8080 API="--allowed-host example.com ..."  api: where it listens; options of qwen3-vl-api'
-	@echo '  MEDIA_ROOT=               serve, api: the folder that video_uri is looked up in; api: .cache/media'
+	@echo '  WEBUI_PORT=7860           webui: where the page listens'
+	@echo '  MEDIA_ROOT=               serve, api, webui: the folder that video_uri is looked up in; api, webui: .cache/media'
 	@echo '  REPOSITORY=.cache/repository   serve: where the model repository is assembled'
 	@echo '  SET="decoder.max_batch=8 ..."  serve: further settings, see model_repository/*/config.pbtxt'
 	@echo '  GPU=rtx4090d              engines: the profile; with CONTEXT, CONCURRENCY, WEIGHTS, KV_CACHE, QUANTISED as wanted'
@@ -72,11 +74,16 @@ demo: $(VENV)/.client ## Ask a question about a sample video: server, answer wit
 serve: $(VENV)/.client ## Serve MODEL in the foreground until Ctrl-C
 	@$(SERVE) --media-root '$(MEDIA_ROOT)' --set $(SET)
 
-api: MEDIA_ROOT := $(or $(MEDIA_ROOT),.cache/media)
+api webui: MEDIA_ROOT := $(or $(MEDIA_ROOT),.cache/media)
 api: $(VENV)/.api ## Serve MODEL and the OpenAI-compatible API in the foreground until Ctrl-C
 	@mkdir -p '$(MEDIA_ROOT)'
 	@$(SERVE) --media-root '$(MEDIA_ROOT)' --set $(SET) --front $(BIN)/qwen3-vl-api --media-root '$(MEDIA_ROOT)' \
 		--host '$(HOST)' --port $(API_PORT) --model '$(notdir $(or $(MODEL),qwen3-vl-demo))' $(API)
+
+webui: $(VENV)/.web ## Serve MODEL and the web page in the foreground until Ctrl-C
+	@mkdir -p '$(MEDIA_ROOT)'
+	@$(SERVE) --media-root '$(MEDIA_ROOT)' --set $(SET) --front $(BIN)/qwen3-vl-web --media-root '$(MEDIA_ROOT)' \
+		--host '$(HOST)' --port $(WEBUI_PORT)
 
 engines: $(VENV)/.serve ## Build the repository that serves MODEL on GPU (build/GPU.md)
 	@PYTHONPATH=build $(BIN)/python -m engines --gpu '$(GPU)' --model '$(MODEL)' --output '$(ENGINES)' \
@@ -154,7 +161,12 @@ $(VENV)/.api: requirements/api.txt $(VENV)/.client
 	@$(PIP) -r requirements/api.txt
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt requirements/reference.txt $(VENV)/.api
+$(VENV)/.web: requirements/web.txt $(VENV)/.client
+	@echo 'installing what the page imports'
+	@$(PIP) -r requirements/web.txt
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt requirements/reference.txt $(VENV)/.api $(VENV)/.web
 	@echo 'installing what tests need'
 	@$(PIP) -r requirements/test.txt
 	@$(PIP) --no-deps -r requirements/reference.txt
