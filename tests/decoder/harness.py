@@ -161,6 +161,8 @@ def make_settings(checkpoint: Path, **changes: object) -> Settings:
         engine="pytorch",
         device="cpu",
         dtype="float32",
+        weights="auto",
+        yarn_factor=None,
         kv_cache_tokens=4096,
         block_size=16,
         prefix_cache=True,

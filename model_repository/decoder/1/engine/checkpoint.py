@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class ModelConfig:
     deepstack_levels: rows that come with a visual token beside its merged feature.
     visual_token_ids: the placeholders that packed rows replace.
     yarn: None where positions are not stretched.
+    quantisation: the checkpoint's `quantization_config`, empty where its weights are dense.
     """
 
     vocab_size: int
@@ -58,6 +59,7 @@ class ModelConfig:
     deepstack_levels: int
     visual_token_ids: tuple[int, int]
     yarn: Yarn | None = None
+    quantisation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def row_width(self) -> int:
@@ -97,6 +99,7 @@ def read_model_config(folder: Path) -> ModelConfig:
         deepstack_levels=len(config["vision_config"]["deepstack_visual_indexes"]),
         visual_token_ids=(config["image_token_id"], config["video_token_id"]),
         yarn=_read_yarn(rope, text["max_position_embeddings"]) if rope_type == "yarn" else None,
+        quantisation=config.get("quantization_config") or text.get("quantization_config") or {},
     )
 
 
@@ -131,8 +134,9 @@ def _read_yarn(rope: Mapping[str, Any], max_positions: int) -> Yarn:
     factor = rope.get("factor") or max_positions / original
     attention_factor = rope.get("attention_factor")
     if attention_factor is None:
-        scales = rope.get("mscale"), rope.get("mscale_all_dim")
-        attention_factor = _mscale(factor, scales[0]) / _mscale(factor, scales[1]) if all(scales) else _mscale(factor)
+        attention_factor = _mscale(factor)
+        if rope.get("mscale") and rope.get("mscale_all_dim"):
+            attention_factor = _mscale(factor, rope["mscale"]) / _mscale(factor, rope["mscale_all_dim"])
     return Yarn(
         factor=factor,
         original_positions=original,

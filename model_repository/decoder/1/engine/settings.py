@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ENGINES = ("pytorch", "tensorrt_llm")
+WEIGHTS = ("auto", "int8", "int4")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
@@ -20,6 +21,8 @@ class Settings:
     engine: str
     device: str
     dtype: str
+    weights: str
+    yarn_factor: float | None
     kv_cache_tokens: int | None
     block_size: int
     prefix_cache: bool
@@ -43,6 +46,8 @@ def read_settings(parameters: Mapping[str, str], version_folder: Path) -> Settin
         engine=read.choice("engine", ENGINES),
         device=read.text("device"),
         dtype=read.choice("dtype", DTYPES),
+        weights=read.choice("weights", WEIGHTS),
+        yarn_factor=read.optional_number("yarn_factor", 1),
         kv_cache_tokens=read.optional_integer("kv_cache_tokens", 1),
         block_size=read.integer("block_size", 1),
         prefix_cache=read.choice("prefix_cache", ("true", "false")) == "true",
@@ -95,12 +100,22 @@ class _Reader:
     def optional_integer(self, name: str, low: int) -> int | None:
         return self.integer(name, low) if self.parameters.get(name, "").strip() else None
 
+    def optional_number(self, name: str, low: float) -> float | None:
+        if not self.parameters.get(name, "").strip():
+            return None
+        number = self._number(name)
+        if not low <= number < float("inf"):
+            raise ValueError(f"parameter {name} is {self.text(name)!r}; a number of at least {low:g} is accepted")
+        return number
+
     def seconds(self, name: str) -> float:
-        value = self.text(name)
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = float("nan")
+        seconds = self._number(name)
         if not 0 < seconds < float("inf"):
-            raise ValueError(f"parameter {name} is {value!r}; a number of seconds above 0 is accepted")
+            raise ValueError(f"parameter {name} is {self.text(name)!r}; a number of seconds above 0 is accepted")
         return seconds
+
+    def _number(self, name: str) -> float:
+        try:
+            return float(self.text(name))
+        except ValueError:
+            return float("nan")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from engine.checkpoint import GenerationConfig, ModelConfig, read_generation_config, read_model_config
+from engine.checkpoint import GenerationConfig, ModelConfig, Yarn, read_generation_config, read_model_config
 from engine.errors import RequestError, invalid_argument
 from engine.protocol import Admitted, EngineState, Failed, Listener, Prefilled, PromptPiece, Request, Tokens, Waiting
 from engine.pytorch.batch import Work, build_batch
@@ -80,7 +80,11 @@ class PyTorchEngine:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._closed = False
+        self._computing: deque[Step] = deque()
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread that computes steps."""
         self._thread.start()
 
     def open(self, session: str, request: Request) -> None:
@@ -167,21 +171,24 @@ class PyTorchEngine:
         own = frozenset(i for i in sampling.stop_token_ids if i < self._config.vocab_size)
         return own if sampling.ignore_eos else own | self._eos_token_ids
 
-    @torch.inference_mode()
     def _loop(self) -> None:
-        computing: deque[Step] = deque()
-        while True:
-            with self._lock:
-                work = self._next_step()
-                while not (work or computing or self._closed):
-                    self._changed.wait()
-                    work = self._next_step()
-                if self._closed:
-                    return
-            if work:
-                computing.extend(self._launch(work))
-            while len(computing) > (self._lag if work else 0):
-                self._finish(computing.popleft())
+        while not self._closed:
+            if not self.step():
+                with self._lock:
+                    while not (self._closed or self._next_step()):
+                        self._changed.wait()
+
+    @torch.inference_mode()
+    def step(self) -> bool:
+        """Computes a step for everyone and reports the one that is due; whether there was anything to do."""
+        with self._lock:
+            work = self._next_step()
+        if work:
+            self._computing.extend(self._launch(work))
+        busy = bool(self._computing)
+        while len(self._computing) > (self._lag if work else 0):
+            self._finish(self._computing.popleft())
+        return busy
 
     def _next_step(self) -> list[Work]:
         for sequence in [s for s in self._scheduler.running if s.cancelled]:
@@ -276,10 +283,12 @@ def create_engine(settings: Settings, listener: Listener) -> PyTorchEngine:
     """The engine that `settings` describe. Raises ValueError naming a setting or a file that cannot be used."""
     device = _choose_device(settings.device)
     config = read_model_config(settings.checkpoint)
+    if settings.yarn_factor is not None:
+        config = replace(config, yarn=Yarn.by_factor(settings.yarn_factor, config.max_position_embeddings))
     dtype = _choose_dtype(settings.dtype, config, device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    model = TextModel(config, load_weights(settings.checkpoint, config, device, dtype))
+    model = TextModel(config, load_weights(settings.checkpoint, config, device, dtype, settings.weights))
     cache_tokens = settings.kv_cache_tokens or choose_cache_tokens(config, device, dtype)
     blocks = cache_tokens // settings.block_size
     if blocks < 1:

@@ -50,17 +50,17 @@ class TextModel:
         batch: Batch,
     ) -> torch.Tensor:
         heads, kv_heads = self._config.num_attention_heads, self._config.num_key_value_heads
-        qkv = F.linear(hidden, layer.qkv).unflatten(1, (-1, self._config.head_dim))
+        qkv = layer.qkv(hidden).unflatten(1, (-1, self._config.head_dim))
         query_key, value = qkv.split((heads + kv_heads, kv_heads), dim=1)
         query_key = rotate(self._norm(query_key, None) * layer.query_key_norm, *rotation)
         query, key = query_key.split((heads, kv_heads), dim=1)
         keys.index_copy_(0, batch.slots, key)
         values.index_copy_(0, batch.slots, value)
-        return F.linear(paged_attention(query, key, value, keys, values, batch.spans), layer.output)
+        return layer.output(paged_attention(query, key, value, keys, values, batch.spans))
 
     def _mlp(self, layer: LayerWeights, hidden: torch.Tensor) -> torch.Tensor:
-        gate, up = F.linear(hidden, layer.gate_up).chunk(2, dim=-1)
-        return F.linear(F.silu(gate) * up, layer.down)
+        gate, up = layer.gate_up(hidden).chunk(2, dim=-1)
+        return layer.down(F.silu(gate) * up)
 
     def _norm(self, hidden: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         return F.rms_norm(hidden, hidden.shape[-1:], weight, self._config.rms_norm_eps)

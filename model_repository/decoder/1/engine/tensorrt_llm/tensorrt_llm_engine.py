@@ -271,6 +271,11 @@ def create_engine(settings: Settings, listener: Listener) -> TensorRTLLMEngine:
 
 
 def _llm_arguments(settings: Settings) -> dict[str, Any]:
+    if settings.weights != "auto" or settings.yarn_factor is not None:
+        raise ValueError(
+            "parameters weights and yarn_factor are for the engine 'pytorch'; 'tensorrt_llm' takes both from the"
+            " checkpoint, so auto and an empty value are accepted"
+        )
     path: Path = settings.checkpoint.parent / LLM_ARGUMENTS
     try:
         arguments: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

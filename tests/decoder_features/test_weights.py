@@ -1,0 +1,96 @@
+"""Weights of 8 and 4 bits: rounded here, or published so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from decoder.harness import Prompt, make_prompt
+from decoder.test_text_model import BLOCK_SIZE, sequence_of
+from decoder_features.quantised import FORMATS, publish
+from engine.checkpoint import read_model_config
+from engine.pytorch.batch import Batch, Work, build_batch
+from engine.pytorch.kv_cache import KVCache
+from engine.pytorch.linear import DenseLinear, Grouped4Bit, Int4Linear, Int8Linear, group_size_of
+from engine.pytorch.text_model import TextModel
+from engine.pytorch.weights import load_weights
+
+CPU = torch.device("cpu")
+
+
+@torch.inference_mode()
+def logits_of(checkpoint: Path, prompt: Prompt, precision: str = "auto") -> torch.Tensor:
+    """[tokens, vocabulary]"""
+    config = read_model_config(checkpoint)
+    model = TextModel(config, load_weights(checkpoint, config, CPU, torch.float32, precision))
+    sequence = sequence_of(checkpoint, prompt, tuple(range(64)))
+    work = Work(sequence, sequence.prompt_tokens, prefill=True, yields_token=False)
+    batch = build_batch([work], CPU)
+    every_token = Batch(**{**vars(batch), "yielding": torch.arange(sequence.prompt_tokens)})
+    return model(every_token, KVCache(config, 64, BLOCK_SIZE, CPU, torch.float32))
+
+
+def relative_error(ours: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((ours - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("rows", [1, 8, 40], ids=lambda rows: f"{rows} rows")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_products_are_those_of_the_rounded_weights(rows: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    weight, hidden = torch.randn(96, 256), torch.randn(rows, 256, dtype=dtype)
+    eight = Int8Linear.quantise(weight)
+    spread = eight.values.float() * eight.scales.float().unsqueeze(1)
+    assert relative_error(spread, weight) < 0.01
+    grouped = Grouped4Bit.quantise(weight, 64)
+    assert relative_error(grouped.dequantised(), weight) < 0.12
+    for linear, rounded in ((eight, spread), (Int4Linear.pack(grouped), grouped.dequantised())):
+        product = linear(hidden)
+        assert product.dtype == dtype
+        # What is left is the rounding of activations and scales to bfloat16.
+        assert relative_error(product.float(), hidden.float() @ rounded.T) < 0.01
+
+
+def test_weights_that_are_rounded_at_start_are_close_to_the_checkpoints(checkpoint: Path) -> None:
+    prompt = make_prompt(checkpoint, 4)
+    dense = logits_of(checkpoint, prompt)
+    errors = [relative_error(logits_of(checkpoint, prompt, precision), dense) for precision in ("int8", "int4")]
+    assert 0 < errors[0] < 0.05 < errors[1] < 0.6
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_published_checkpoints_are_read_as_they_are(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    quantised, dequantised = publish(checkpoint, name, tmp_path)
+    prompt = make_prompt(checkpoint, 4)
+    expected = logits_of(dequantised, prompt)
+    error = relative_error(logits_of(quantised, prompt), expected)
+    config = read_model_config(quantised)
+    down = load_weights(quantised, config, CPU, torch.float32).layers[1].down
+    if name in ("awq", "gptq"):
+        assert isinstance(down, Int4Linear), "it should stay packed"
+        # bfloat16's, over the layers. The format's own, against the dense weights, is ten times that.
+        assert error < 0.04
+    else:
+        assert isinstance(down, DenseLinear)
+        assert error < 1e-4
+    assert relative_error(expected, logits_of(checkpoint, prompt)) > 2 * error
+
+
+def test_unknown_formats_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    quantised, _ = publish(checkpoint, "awq", tmp_path)
+    config = json.loads((quantised / "config.json").read_text())
+
+    def refused(message: str, **changes: object) -> None:
+        changed = {**config, "quantization_config": {**config["quantization_config"], **changes}}
+        (quantised / "config.json").write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match=message):
+            load_weights(quantised, read_model_config(quantised), CPU, torch.float32)
+
+    refused("quant_method is 'bitsandbytes'; awq, gptq, fp8", quant_method="bitsandbytes")
+    refused("AWQ with 4 bits, gemv; 4 bits, gemm are accepted", version="gemv")
+    refused("GPTQ with 3 bits; 4 and 8 are accepted", quant_method="gptq", bits=3)
+    refused("are pack-quantized; float-quantized", quant_method="compressed-tensors", format="pack-quantized")
+    with pytest.raises(ValueError, match=r"a weight has 80 inputs; .* a multiple of 32"):
+        group_size_of(80)
