@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2
 
 
 def exchange(silence: float = 50, total: float = 500) -> Exchange:
-    return Exchange(requests.ask(None, "q", None, None, {}, {}), "host:1", Timeouts(silence=silence, total=total))
+    return Exchange(requests.ask(None, "q", None, None, None, {}, {}), "host:1", Timeouts(silence=silence, total=total))
 
 
 def response(**outputs: str) -> service_pb2.ModelStreamInferResponse:

@@ -10,14 +10,14 @@ from qwen3_vl_client import request as requests
 
 
 def test_bytes_are_length_prefixed_little_endian() -> None:
-    outgoing = requests.ask([b"abc", b"x" * 258], "q", None, None, {}, {})
+    outgoing = requests.ask([b"abc", b"x" * 258], "q", None, None, None, {}, {})
     raw = dict(zip((i.name for i in outgoing.message.inputs), outgoing.message.raw_input_contents, strict=True))
     assert raw["video"] == b"\x03\0\0\0abc" + b"\x02\x01\0\0" + b"x" * 258
     assert {i.name: list(i.shape) for i in outgoing.message.inputs} == {"text_input": [1], "video": [2]}
 
 
 def test_request_ids_are_unique() -> None:
-    assert len({requests.ask(None, "q", None, None, {}, {}).request_id for _ in range(100)}) == 100
+    assert len({requests.ask(None, "q", None, None, None, {}, {}).request_id for _ in range(100)}) == 100
 
 
 def test_options_as_objects_mappings_and_keywords() -> None:
@@ -70,20 +70,20 @@ def test_too_large_for_one_message_is_refused_unread(tmp_path: Path) -> None:
 
 def test_media_of_both_kinds_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media, "MAX_UPLOAD_BYTES", 10)
-    requests.ask([b"12345"], "q", [b"12345"], None, {}, {})
+    requests.ask([b"12345"], "q", [b"12345"], None, None, {}, {})
     with pytest.raises(InvalidRequest, match="11 bytes; at most 10"):
-        requests.ask([b"12345"], "q", [b"123456"], None, {}, {})
+        requests.ask([b"12345"], "q", [b"123456"], None, None, {}, {})
 
 
 def test_empty_question_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="question is empty"):
-        requests.ask([b"1"], "", None, None, {}, {})
+        requests.ask([b"1"], "", None, None, None, {}, {})
 
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}])
 def test_value_that_is_no_json_is_refused(value: Any) -> None:
     with pytest.raises(InvalidRequest, match="temperature"):
-        requests.ask(None, "q", None, None, {"temperature": value}, {})
+        requests.ask(None, "q", None, None, None, {"temperature": value}, {})
 
 
 def test_conversation_refers_to_its_media_by_index() -> None:
@@ -143,3 +143,19 @@ def test_messages_travel_as_json() -> None:
     raw = dict(zip((i.name for i in outgoing.message.inputs), outgoing.message.raw_input_contents, strict=True))
     assert json.loads(raw["messages"][4:]) == [{"role": "user", "content": [{"type": "text", "text": "雨"}]}]
     assert json.loads(raw["sampling_parameters"][4:]) == {"seed": 1}
+
+
+def test_subtitles_go_with_their_videos() -> None:
+    parts = [
+        {"type": "video", "uri": "a.mp4", "subtitles": b"A"},
+        {"type": "video", "video": b"12345"},
+        {"type": "video", "uri": "b.mp4"},
+        {"type": "text", "text": "?"},
+    ]
+    converted = messages.convert([{"role": "user", "content": parts}])
+    assert [part.get("video") for part in converted.messages[0]["content"]] == [1, 0, "b.mp4", None]
+    assert (converted.videos, converted.uris, converted.subtitles) == ([b"12345"], ["a.mp4"], [None, b"A"])
+    outgoing = requests.chat([{"role": "user", "content": parts}], {}, {})
+    sent = dict(zip((each.name for each in outgoing.message.inputs), outgoing.message.raw_input_contents, strict=True))
+    assert sent["subtitles"] == b"\0\0\0\0" + b"\1\0\0\0A"
+    assert sent["video_uri"] == b"\5\0\0\0a.mp4"

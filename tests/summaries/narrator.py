@@ -39,7 +39,7 @@ class Narrator:
     most_running: int = 0
     cancelled: int = 0
 
-    async def look(self, video: object, *, uri: str | None, video_options: Mapping[str, Any]) -> Look:
+    async def look(self, video: object, uri: object, subtitles: object, video_options: Mapping[str, Any]) -> Look:
         wanted = int(video_options.get("end", self.seconds) - video_options.get("start", 0))
         cuts = tuple(float(time) for time in range(50, int(self.seconds), 50))
         medium = LookedMedium("video", (1, 4, 4), (0.5,), self.seconds, cuts, ())

@@ -20,6 +20,12 @@ def test_cuts_nearest_to_even_parts() -> None:
     assert [part.end for part in parts] == [350.0, 660.0, 1000.0]
 
 
+def test_nobody_is_interrupted() -> None:
+    pauses = [(320.0, 360.0), (600.0, 620.0)]
+    parts = cut(1000.0, 400.0, [330.0, 334.0, 640.0, 660.0], [], pauses)
+    assert [part.end for part in parts] == [334.0, 610.0, 1000.0]
+
+
 def test_without_cuts_where_the_picture_changes_most() -> None:
     changes = [0.1] * 100
     changes[47], changes[52] = 0.9, 0.6

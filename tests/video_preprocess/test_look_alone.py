@@ -74,6 +74,14 @@ def test_look_tells_plan_cuts_and_changes(
     assert list(parameters.credits_directory.iterdir()) == []
 
 
+def test_look_tells_where_nothing_is_said(start_service: Callable[..., Service], scenes: bytes) -> None:
+    lines = b"1\n00:00:01,000 --> 00:00:02,000\nOne.\n\n2\n00:00:02,500 --> 00:00:03,000\nTwo.\n"
+    service = start_service()
+    told = look(service, text="?", videos=[scenes], subtitles=[lines]).headers[0]["look"]["media"][0]
+    assert told["pauses"] == [[0.0, 1.0], [3.0, 6.0]]
+    assert look(service, text="?", videos=[scenes]).headers[0]["look"]["media"][0]["pauses"] == []
+
+
 def test_look_tells_what_a_short_context_leaves_out(start_service: Callable[..., Service], scenes: bytes) -> None:
     service = start_service()
     whole = look(service, text="?", videos=[scenes]).headers[0]["look"]

@@ -59,6 +59,7 @@ class AsyncClient:
         *,
         image: Media | Sequence[Media] | None = None,
         uri: str | Sequence[str] | None = None,
+        subtitles: Media | Sequence[Media] | None = None,
         sampling: SamplingParameters | Mapping[str, Any] | None = None,
         video_options: VideoOptions | Mapping[str, Any] | None = None,
         timeout: float | None = None,
@@ -70,6 +71,7 @@ class AsyncClient:
             question,
             image=image,
             uri=uri,
+            subtitles=subtitles,
             sampling=sampling,
             video_options=video_options,
             timeout=timeout,
@@ -84,6 +86,7 @@ class AsyncClient:
         *,
         image: Media | Sequence[Media] | None = None,
         uri: str | Sequence[str] | None = None,
+        subtitles: Media | Sequence[Media] | None = None,
         sampling: SamplingParameters | Mapping[str, Any] | None = None,
         video_options: VideoOptions | Mapping[str, Any] | None = None,
         timeout: float | None = None,
@@ -91,7 +94,7 @@ class AsyncClient:
     ) -> "AsyncStream":
         """Like `ask`, but gives the answer as it is written. The request is sent when iteration begins."""
         merged = merge(sampling, video_options, options)
-        return self._stream(lambda: request.ask(video, question, image, uri, *merged), timeout)
+        return self._stream(lambda: request.ask(video, question, image, uri, subtitles, *merged), timeout)
 
     async def chat(
         self,
@@ -127,13 +130,14 @@ class AsyncClient:
         question: str = "",
         *,
         uri: str | Sequence[str] | None = None,
+        subtitles: Media | Sequence[Media] | None = None,
         video_options: VideoOptions | Mapping[str, Any] | None = None,
         timeout: float | None = None,
         **options: Any,
     ) -> Look:
         """What `ask` would look at, and where the videos change; see `Client.look`."""
         merged = merge(None, video_options, options)[1]
-        outgoing = await asyncio.to_thread(request.look, video, question, uri, merged)
+        outgoing = await asyncio.to_thread(request.look, video, question, uri, subtitles, merged)
         return await self._connection.look(outgoing, with_total(self._timeouts, timeout))
 
     def summarize(
@@ -141,10 +145,11 @@ class AsyncClient:
         video: Media | None = None,
         *,
         uri: str | None = None,
+        subtitles: Media | None = None,
         options: SummaryOptions = SummaryOptions(),  # noqa: B008 (frozen)
     ) -> AsyncGenerator[SummaryEvent, None]:
         """Summarises a video of any length, with chapters; see `summaries.summarize`."""
-        return summarize(self, video, uri=uri, options=options)
+        return summarize(self, video, uri=uri, subtitles=subtitles, options=options)
 
     async def close(self) -> None:
         """Stops the requests that still run, and disconnects."""

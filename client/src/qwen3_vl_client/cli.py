@@ -28,6 +28,9 @@ def ask(
     ],
     image: Annotated[list[Path] | None, typer.Option(help="An image to upload.")] = None,
     uri: Annotated[list[str] | None, typer.Option(help="A video that the server has, below its media root.")] = None,
+    subtitles: Annotated[
+        list[Path] | None, typer.Option(help="A video's lines (SRT, VTT, ASS), in the order of the videos.")
+    ] = None,
     url: commands.Url = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens of the answer at most.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 always takes the likeliest token.")] = None,
@@ -80,7 +83,13 @@ def ask(
         commands.failures(as_json=as_json),
         client,
         client.stream(
-            list(videos), question, image=image, uri=uri, sampling=sampling_parameters, video_options=video_options
+            list(videos),
+            question,
+            image=image,
+            uri=uri,
+            subtitles=subtitles,
+            sampling=sampling_parameters,
+            video_options=video_options,
         ) as answering,
     ):
         answer = _follow(answering, show_progress=progress and sys.stderr.isatty(), print_text=stream and not as_json)

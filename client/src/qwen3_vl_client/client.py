@@ -63,6 +63,7 @@ class Client:
         *,
         image: Media | Sequence[Media] | None = None,
         uri: str | Sequence[str] | None = None,
+        subtitles: Media | Sequence[Media] | None = None,
         sampling: SamplingParameters | Mapping[str, Any] | None = None,
         video_options: VideoOptions | Mapping[str, Any] | None = None,
         timeout: float | None = None,
@@ -75,6 +76,7 @@ class Client:
             question: the text of the question.
             image: likewise.
             uri: videos that the server has, as paths below its media root.
+            subtitles: files with the lines of the videos (SRT, VTT, ASS), in the order of `video`, then `uri`.
             sampling, video_options: as objects, or their fields as keywords: `max_tokens=64, fps=1`.
             timeout: seconds from start to end.
 
@@ -86,6 +88,7 @@ class Client:
             question,
             image=image,
             uri=uri,
+            subtitles=subtitles,
             sampling=sampling,
             video_options=video_options,
             timeout=timeout,
@@ -100,13 +103,14 @@ class Client:
         *,
         image: Media | Sequence[Media] | None = None,
         uri: str | Sequence[str] | None = None,
+        subtitles: Media | Sequence[Media] | None = None,
         sampling: SamplingParameters | Mapping[str, Any] | None = None,
         video_options: VideoOptions | Mapping[str, Any] | None = None,
         timeout: float | None = None,
         **options: Any,
     ) -> "Stream":
         """Like `ask`, but gives the answer as it is written. The request is sent at once."""
-        outgoing = request.ask(video, question, image, uri, *merge(sampling, video_options, options))
+        outgoing = request.ask(video, question, image, uri, subtitles, *merge(sampling, video_options, options))
         return self._send(outgoing, timeout)
 
     def chat(
@@ -123,7 +127,8 @@ class Client:
         Args:
             messages: `{"role": …, "content": …}`; content is a string or a list of `{"type": "text", "text": …}`,
                 `{"type": "video", "video": path or bytes}`, `{"type": "image", "image": path or bytes}`, or
-                `{"type": "video", "uri": …}` for what is below the server's media root.
+                `{"type": "video", "uri": …}` for what is below the server's media root; a video part may have
+                `"subtitles": path or bytes`.
             sampling, video_options, timeout, options: as of `ask`.
 
         Raises:
@@ -153,6 +158,7 @@ class Client:
         question: str = "",
         *,
         uri: str | Sequence[str] | None = None,
+        subtitles: Media | Sequence[Media] | None = None,
         video_options: VideoOptions | Mapping[str, Any] | None = None,
         timeout: float | None = None,
         **options: Any,
@@ -162,7 +168,7 @@ class Client:
         Raises:
             Qwen3VLError: a video cannot be opened, or nobody answers; its class says why.
         """
-        outgoing = request.look(video, question, uri, merge(None, video_options, options)[1])
+        outgoing = request.look(video, question, uri, subtitles, merge(None, video_options, options)[1])
         limit = with_total(self._timeouts, timeout).total
         try:
             call = self._stub.ModelStreamInfer(
@@ -177,10 +183,11 @@ class Client:
         video: Media | None = None,
         *,
         uri: str | None = None,
+        subtitles: Media | None = None,
         options: SummaryOptions = SummaryOptions(),  # noqa: B008 (frozen)
     ) -> Iterator[SummaryEvent]:
         """Summarises a video of any length, with chapters; see `summaries.summarize`."""
-        return summarize_blocking(AsyncClient.at(self._address, self._timeouts), video, uri, options)
+        return summarize_blocking(AsyncClient.at(self._address, self._timeouts), video, uri, subtitles, options)
 
     def close(self) -> None:
         """Stops the requests that still run, and disconnects."""

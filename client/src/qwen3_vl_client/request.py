@@ -31,19 +31,20 @@ def ask(
     question: str,
     image: Media | Sequence[Media] | None,
     uri: str | Sequence[str] | None,
+    subtitles: Media | Sequence[Media] | None,
     sampling: Mapping[str, Any],
     video_options: Mapping[str, Any],
 ) -> Outgoing:
-    """One user turn: videos (uploaded, then by uri), images, then the question.
+    """One user turn: videos (uploaded, then by uri), images, then the question; subtitles in the videos' order.
 
     Raises:
         InvalidRequest: there is no question, or a medium cannot be read.
     """
     if not question:
         raise InvalidRequest("the question is empty")
-    uris = [uri] if isinstance(uri, str) else list(uri or ())
-    texts = {"text_input": [question.encode()], "video_uri": [each.encode() for each in uris]}
-    return _generate(texts, media.listed(video), media.listed(image), sampling, video_options)
+    texts = {"text_input": [question.encode()]}
+    attached = _Attached(media.listed(video), _listed(uri), media.listed(image), media.listed(subtitles))
+    return _generate(texts, attached, sampling, video_options)
 
 
 def chat(
@@ -56,13 +57,15 @@ def chat(
     """
     converted = messages.convert(conversation)
     texts = {"messages": [json.dumps(converted.messages).encode()]}
-    return _generate(texts, converted.videos, converted.images, sampling, video_options)
+    attached = _Attached(converted.videos, converted.uris, converted.images, converted.subtitles)
+    return _generate(texts, attached, sampling, video_options)
 
 
 def look(
     video: Media | Sequence[Media] | None,
     question: str,
     uri: str | Sequence[str] | None,
+    subtitles: Media | Sequence[Media] | None,
     video_options: Mapping[str, Any],
 ) -> Outgoing:
     """Asks stage 1 alone what the request would look at.
@@ -70,9 +73,9 @@ def look(
     Raises:
         InvalidRequest: a medium cannot be read.
     """
-    uris = [uri] if isinstance(uri, str) else list(uri or ())
-    texts = {"text_input": [question.encode()], "video_uri": [each.encode() for each in uris]}
-    outgoing = _generate(texts, media.listed(video), [], {}, video_options)
+    texts = {"text_input": [question.encode()]}
+    attached = _Attached(media.listed(video), _listed(uri), [], media.listed(subtitles))
+    outgoing = _generate(texts, attached, {}, video_options)
     outgoing.message.model_name = STAGE_1
     outgoing.message.parameters["look"].bool_param = True
     outgoing.message.outputs.add(name="chunk_header")
@@ -86,15 +89,34 @@ def stop(request_id: str) -> service_pb2.ModelInferRequest:
     return request
 
 
+@dataclass(frozen=True)
+class _Attached:
+    """What goes beside the texts; `subtitles` are in the order of videos, then uris, None for one without."""
+
+    videos: Sequence[Media]
+    uris: Sequence[str]
+    images: Sequence[Media]
+    subtitles: Sequence[Media | None]
+
+
+def _listed(uri: str | Sequence[str] | None) -> list[str]:
+    return [uri] if isinstance(uri, str) else list(uri or ())
+
+
 def _generate(
     texts: Mapping[str, list[bytes]],
-    videos: Sequence[Media],
-    images: Sequence[Media],
+    attached: _Attached,
     sampling: Mapping[str, Any],
     video_options: Mapping[str, Any],
 ) -> Outgoing:
-    tensors = {**texts, "video": media.read("video", videos), "image": media.read("image", images)}
-    media.check_upload([*tensors["video"], *tensors["image"]])
+    tensors = {
+        **texts,
+        "video": media.read("video", attached.videos),
+        "video_uri": [uri.encode() for uri in attached.uris],
+        "image": media.read("image", attached.images),
+        "subtitles": _subtitles(attached.subtitles),
+    }
+    media.check_upload([*tensors["video"], *tensors["image"], *tensors["subtitles"]])
     if sampling:
         tensors["sampling_parameters"] = [_json("sampling parameters", sampling)]
     if video_options:
@@ -109,6 +131,12 @@ def _generate(
     request.parameters["progress"].bool_param = True
     request.parameters["triton_enable_empty_final_response"].bool_param = True
     return Outgoing(request_id, request, sum(len(value) for values in tensors.values() for value in values))
+
+
+def _subtitles(files: Sequence[Media | None]) -> list[bytes]:
+    given = [file for file in files if file is not None]
+    contents = iter(media.read("subtitles", given))
+    return [b"" if file is None else next(contents) for file in files] if given else []
 
 
 def _add(request: service_pb2.ModelInferRequest, name: str, datatype: str, count: int, raw: bytes) -> None:

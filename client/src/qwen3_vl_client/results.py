@@ -51,6 +51,8 @@ class LookedMedium(Medium):
     """Seconds at which new scenes begin."""
     changes: tuple[float, ...] = ()
     """How much the picture changes, from 0 to 1, in equal spans of 0 to `seconds`."""
+    pauses: tuple[tuple[float, float], ...] = ()
+    """Starts and ends of the times between subtitle lines; empty without any."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Look:
                     medium.get("seconds", 0.0),
                     tuple(medium.get("cuts", ())),
                     tuple(medium.get("changes", ())),
+                    tuple((start, end) for start, end in medium.get("pauses", ())),
                 )
                 for medium in data["media"]
             ),

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def summarize_blocking(
-    client: AsyncClient, video: Media | None, uri: str | None, options: SummaryOptions
+    client: AsyncClient, video: Media | None, uri: str | None, subtitles: Media | None, options: SummaryOptions
 ) -> Iterator[SummaryEvent]:
     """The events of `summarize`; requests go on only while one is waited for. Closes `client` at the end."""
     loop = asyncio.new_event_loop()
-    events = summarize(client, video, uri=uri, options=options)
+    events = summarize(client, video, uri=uri, subtitles=subtitles, options=options)
     try:
         while (event := loop.run_until_complete(anext(events, None))) is not None:
             yield event

@@ -23,6 +23,7 @@ Format = Enum("Format", {name: name for name in FORMATS})  # type: ignore[misc]
 def summarize(
     video: Annotated[Path | None, typer.Argument(help="The video to upload.")] = None,
     uri: Annotated[str | None, typer.Option(help="Instead: a video that the server has, below its media root.")] = None,
+    subtitles: Annotated[Path | None, typer.Option(help="A file with its lines: SRT, VTT, ASS.")] = None,
     form: Annotated[Format, typer.Option("--format", help="SRT and WebVTT have the chapters.")] = Format["markdown"],
     about: Annotated[str, typer.Option(help="What matters most.")] = "",
     language: Annotated[str, typer.Option(help="Of titles and texts.")] = "English",
@@ -60,17 +61,25 @@ def summarize(
             **commands.connection(url, timeout, header, tls, root_certificates, private_key, certificate_chain)
         )
     with commands.failures(as_json=form is Format["json"]):
-        made = asyncio.run(_follow(client, video, uri, options, show_progress=progress and sys.stderr.isatty()))
+        made = asyncio.run(
+            _follow(client, video, uri, subtitles, options, show_progress=progress and sys.stderr.isatty())
+        )
     print(FORMATS[form.value](made), end="")
 
 
 async def _follow(
-    client: AsyncClient, video: Path | None, uri: str | None, options: SummaryOptions, *, show_progress: bool
+    client: AsyncClient,
+    video: Path | None,
+    uri: str | None,
+    subtitles: Path | None,
+    options: SummaryOptions,
+    *,
+    show_progress: bool,
 ) -> Summary:
     parts, done = 0, 0
     async with client:
         with display.Display(enabled=show_progress) as line:
-            async for event in client.summarize(video, uri=uri, options=options):
+            async for event in client.summarize(video, uri=uri, subtitles=subtitles, options=options):
                 if isinstance(event, Cut):
                     parts = len(event.parts)
                 elif isinstance(event, PartDone):

@@ -1,4 +1,4 @@
-"""Cuts a video into parts at its own boundaries: new scenes, or where the picture changes most."""
+"""Cuts a video into parts at its own boundaries: new scenes, pauses in speech, or where the picture changes most."""
 
 from __future__ import annotations
 
@@ -21,30 +21,42 @@ class Part:
     end: float
 
 
-def cut(seconds: float, part_seconds: float, cuts: Sequence[float], changes: Sequence[float]) -> tuple[Part, ...]:
+def cut(
+    seconds: float,
+    part_seconds: float,
+    cuts: Sequence[float],
+    changes: Sequence[float],
+    pauses: Sequence[tuple[float, float]] = (),
+) -> tuple[Part, ...]:
     """Divides 0 to `seconds` into about even parts, none longer than `part_seconds`.
 
-    Each ends at the cut that is nearest to where it would end by an even division; without one nearby, where the
-    picture changes most; and where nothing changes, there.
+    Each ends near to where it would end by an even division: at a cut while nothing is said, else in a pause, else at
+    any cut; without one nearby, where the picture changes most; and where nothing changes, there.
 
     Args:
         cuts: seconds at which new scenes begin, rising.
         changes: how much the picture changes, 0 to 1, in equal spans of 0 to `seconds`.
+        pauses: starts and ends of the times between subtitle lines; empty where nothing is known of what is said.
     """
+    silent = [time for time in cuts if any(start <= time <= end for start, end in pauses)]
+    boundaries = (silent, [(start + end) / 2 for start, end in pauses], cuts)
     parts: list[Part] = []
     start = 0.0
     while seconds - start > part_seconds:
         even = (seconds - start) / math.ceil((seconds - start) / part_seconds)
         least = _LEAST_SHARE * even
         earliest, latest = start + least, min(start + part_seconds, seconds - least)
-        end = _boundary(start + even, earliest, latest, cuts) or _change(earliest, latest, seconds, changes)
-        parts.append(Part(len(parts), start, end or start + even))
+        ends = (_nearest(start + even, earliest, latest, times) for times in boundaries)
+        end = next((end for end in ends if end is not None), None)
+        if end is None:
+            end = _change(earliest, latest, seconds, changes)
+        parts.append(Part(len(parts), start, start + even if end is None else end))
         start = parts[-1].end
     return (*parts, Part(len(parts), start, seconds))
 
 
-def _boundary(even: float, earliest: float, latest: float, cuts: Sequence[float]) -> float | None:
-    nearby = [time for time in cuts if earliest <= time <= latest]
+def _nearest(even: float, earliest: float, latest: float, times: Sequence[float]) -> float | None:
+    nearby = [time for time in times if earliest <= time <= latest]
     return min(nearby, key=lambda time: abs(time - even), default=None)
 
 

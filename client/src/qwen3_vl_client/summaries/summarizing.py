@@ -63,6 +63,7 @@ async def summarize(
     video: Media | None = None,
     *,
     uri: str | None = None,
+    subtitles: Media | None = None,
     options: SummaryOptions = SummaryOptions(),
 ) -> AsyncGenerator[SummaryEvent, None]:
     """Tells how the video is cut, each part as it is done, each merger, and last the whole `Summary`.
@@ -72,13 +73,14 @@ async def summarize(
     Args:
         video: a file or its bytes, uploaded with every part's request; for what is large, `uri` is the way.
         uri: a path below the server's media root.
+        subtitles: a file with its lines (SRT, VTT, ASS).
 
     Raises:
         Qwen3VLError: the video cannot be opened, or a request failed. With a journal, what was done is kept.
     """
     if (video is None) == (uri is None):
         raise InvalidRequest("a summary is of one video: either video or uri is accepted")
-    summarizer = _Summarizer(client, video, uri, options)
+    summarizer = _Summarizer(client, video, uri, subtitles, options)
     # Leaving a generator closes it, but not those that it reads from.
     async with aclosing(summarizer.run()) as events:
         async for event in events:
@@ -86,10 +88,17 @@ async def summarize(
 
 
 class _Summarizer:
-    def __init__(self, client: AsyncClient, video: Media | None, uri: str | None, options: SummaryOptions) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        video: Media | None,
+        uri: str | None,
+        subtitles: Media | None,
+        options: SummaryOptions,
+    ) -> None:
         self._client = client
         self._video = video
-        self._uri = uri
+        self._media: dict[str, Any] = {"video": video, "uri": uri, "subtitles": subtitles}
         self._options = options
         self._sampling, self._video_options = merge(options.sampling, options.video_options, {})
         self._sampling.setdefault("seed", 0)
@@ -120,7 +129,7 @@ class _Summarizer:
         yield Summary(top.title, top.text, parts[-1].end, chapters, notes)
 
     async def _look(self, **bounds: float) -> Look:
-        return await self._client.look(self._video, uri=self._uri, video_options={**self._video_options, **bounds})
+        return await self._client.look(**self._media, video_options={**self._video_options, **bounds})
 
     async def _cut(self, look: Look) -> tuple[Part, ...]:
         """Into parts that the context holds in full detail; one that fits as a whole and is short enough stays so."""
@@ -129,19 +138,14 @@ class _Summarizer:
         first = look if part_seconds == video.seconds else await self._look(start=0.0, end=part_seconds)
         if first.wanted_tokens > first.prompt_tokens:
             part_seconds *= _MARGIN * first.prompt_tokens / first.wanted_tokens
-        return cut(video.seconds, max(part_seconds, _LEAST_PART_SECONDS), video.cuts, video.changes)
+        part_seconds = max(part_seconds, _LEAST_PART_SECONDS)
+        return cut(video.seconds, part_seconds, video.cuts, video.changes, video.pauses)
 
     def _key(self, look: Look) -> dict[str, Any]:
         """What the answers depend on. Of a file at the server only the look is known."""
-        if self._video is None:
-            content = str(self._uri)
-        elif isinstance(self._video, bytes):
-            content = hashlib.sha256(self._video).hexdigest()
-        else:
-            content = _digest(Path(self._video))
         options = self._options
         return {
-            "video": content,
+            "media": {name: _named(name, medium) for name, medium in self._media.items()},
             "look": asdict(look),
             "about": options.about,
             "language": options.language,
@@ -159,8 +163,7 @@ class _Summarizer:
                 f"part {part.index}",
                 part_question(part, parts, self._options.about, self._options.language),
                 PART_SCHEMA,
-                video=self._video,
-                uri=self._uri,
+                **self._media,
                 video_options={**self._video_options, "start": part.start, "end": end},
             )
             note, chapters = read_part(answer, part)
@@ -211,9 +214,16 @@ class _Summarizer:
         raise AssertionError("the last try returns or raises")
 
 
-def _digest(path: Path) -> str:
+def _named(name: str, medium: Media | None) -> str:
+    """A uri as it is, anything else by its content."""
+    if medium is None:
+        return ""
+    if name == "uri":
+        return str(medium)
+    if isinstance(medium, bytes):
+        return hashlib.sha256(medium).hexdigest()
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with Path(medium).open("rb") as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()

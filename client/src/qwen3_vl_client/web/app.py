@@ -148,6 +148,7 @@ async def ask(question: Question, shared: Shared, owner: Owner) -> Response:
 async def summarize(order: SummaryOrder, shared: Shared, owner: Owner) -> Response:
     """Summarises a video of any length, line by line; who goes away ends the requests."""
     stored = shared.uploads.find(owner, order.file)
+    subtitles = None if order.subtitles is None else shared.uploads.find(owner, order.subtitles).path
     options = SummaryOptions(
         about=order.about,
         language=order.language,
@@ -156,7 +157,8 @@ async def summarize(order: SummaryOrder, shared: Shared, owner: Owner) -> Respon
         video_options=order.options.video_options(),
         journal=shared.uploads.folder / "journals",
     )
-    return LinesResponse(summary_lines(shared.client.summarize(uri=shared.uri(stored), options=options)))
+    events = shared.client.summarize(uri=shared.uri(stored), subtitles=subtitles, options=options)
+    return LinesResponse(summary_lines(events))
 
 
 def create_app(settings: Settings) -> FastAPI:

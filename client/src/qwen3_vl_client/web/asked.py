@@ -54,6 +54,7 @@ class SummaryOrder(_Strict):
     """A video to be summarised part by part."""
 
     file: str
+    subtitles: str | None = None
     about: Annotated[str, Field(max_length=_MAX_TEXT)] = ""
     language: Literal["English", "Chinese"] = "English"
     options: Options = Options()

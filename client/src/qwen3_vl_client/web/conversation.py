@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..errors import InvalidRequest
 from ..uploads import StoredFile
 from .asked import Question
 from .kinds import kind_of
 
 
 def messages(question: Question, files: Sequence[StoredFile], uri: Callable[[StoredFile], str]) -> list[dict[str, Any]]:
-    """Videos and images are named by their paths; a subtitle file goes with the video before it."""
+    """Videos and images are named by their paths. Subtitle files go with the videos, in order."""
+    lines = [stored.path for stored in files if kind_of(stored.name)[0] == "subtitle"]
     parts: list[dict[str, Any]] = []
     for stored in files:
         kind, _ = kind_of(stored.name)
         if kind != "subtitle":
             parts.append({"type": kind, "uri": uri(stored)})
+        if kind == "video" and lines:
+            parts[-1]["subtitles"] = lines.pop(0)
+    if lines:
+        raise InvalidRequest("there are more subtitle files than videos; one for each is accepted")
     first, *rest = question.turns
     return [
         {"role": first.role, "content": [*parts, {"type": "text", "text": first.text}]},

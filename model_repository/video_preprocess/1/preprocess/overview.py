@@ -11,10 +11,12 @@ from preprocess.change import CUT
 from preprocess.plan import Plan
 from preprocess.settings import Settings
 from preprocess.timeline import Timeline
+from preprocess.video import Video
 
 CHANGE_BINS = 512
 """Into so many equal spans a video is divided, and its change signal told as the largest in each."""
 _CUTS_APART_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0
 _HALF_SPREADS = 4.0
 """A picture that stands out by so many spreads is half-way to a cut."""
 
@@ -22,13 +24,14 @@ _HALF_SPREADS = 4.0
 def overview(plan: Plan, settings: Settings) -> dict[str, Any]:
     """The plan's token counts and media; `wanted_tokens` is what the prompt would have if the context had room for it.
 
-    Videos have three more keys.
+    Videos have more keys.
     `seconds` is when the last frame is no longer shown; `cuts` are the times of new scenes, a second apart at least;
-    `changes` has a number from 0 (nothing stands out) to 1 (a cut) for each of `CHANGE_BINS` spans of 0 to `seconds`.
+    `changes` has a number from 0 (nothing stands out) to 1 (a cut) for each of `CHANGE_BINS` spans of 0 to `seconds`;
+    `pauses` are starts and ends of the times without a subtitle line, if there are lines.
     """
     summary = plan.summary(settings)
     media = [
-        medium if look.video is None else {**medium, **_changes(look.video.timeline)}
+        medium if look.video is None else {**medium, **_changes(look.video.timeline), "pauses": _pauses(look.video)}
         for medium, look in zip(summary["media"], plan.looks, strict=True)
     ]
     return {
@@ -50,6 +53,20 @@ def _changes(timeline: Timeline) -> dict[str, Any]:
         "cuts": _apart(timeline.seconds[timeline.changes == CUT]),
         "changes": changes.round(3).tolist(),
     }
+
+
+def _pauses(video: Video) -> list[tuple[float, float]]:
+    pauses: list[tuple[float, float]] = []
+    if not video.lines:
+        return pauses
+    said_until = 0.0
+    for line in video.lines:
+        if line.start - said_until >= _PAUSE_SECONDS:
+            pauses.append((said_until, line.start))
+        said_until = max(said_until, line.end)
+    if video.timeline.end_seconds - said_until >= _PAUSE_SECONDS:
+        pauses.append((said_until, video.timeline.end_seconds))
+    return pauses
 
 
 def _apart(seconds: npt.NDArray[np.float64]) -> list[float]:

@@ -74,6 +74,7 @@ async function converse(answer) {
 async function summarize(video, about, answer) {
   const body = {
     file: video.id,
+    subtitles: allFiles().find((file) => file.kind === "subtitle")?.id,
     about,
     language: currentLanguage() === "zh" ? "Chinese" : "English",
     options: options(),
