@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _MERGED_AT_ONCE = 8
 _LEAST_PART_SECONDS = 1.0
+_ANSWER_TOKENS = 2048
 _MARGIN = 0.9
 """Of the context is planned with: parts are not all alike."""
 _REFUSED_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -101,7 +102,7 @@ class _Summarizer:
         self._media: dict[str, Any] = {"video": video, "uri": uri, "subtitles": subtitles}
         self._options = options
         self._sampling, self._video_options = merge(options.sampling, options.video_options, {})
-        self._sampling.setdefault("seed", 0)
+        self._sampling = {"seed": 0, "max_tokens": _ANSWER_TOKENS, **self._sampling}
         if bounds := sorted({"start", "end"} & self._video_options.keys()):
             raise InvalidRequest(f"video_options.{bounds[0]} is given; a summary is of the whole video")
 

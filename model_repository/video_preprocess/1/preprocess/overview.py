@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.change import CUT
+from preprocess.look import Video
 from preprocess.plan import Plan
 from preprocess.settings import Settings
 from preprocess.timeline import Timeline
-from preprocess.video import Video
 
 CHANGE_BINS = 512
 """Into so many equal spans a video is divided, and its change signal told as the largest in each."""
