@@ -180,6 +180,7 @@ class AsyncStream:
         self._prepare = prepare
         self._timeouts = timeouts
         self._running: _Running | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -204,8 +205,10 @@ class AsyncStream:
         """Ends the stream; a request that still runs is stopped at the server. Takes `STOP_SECONDS` at most."""
         self._closed = True
         if self._running is not None:
+            # Whoever closes a second time waits for the first: it gives the request the time to end.
+            self._ending = self._ending or self._connection.abandon(self._running)
             # The stopping goes on if this task is cancelled meanwhile.
-            await asyncio.shield(self._connection.abandon(self._running))
+            await asyncio.shield(self._ending)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 from typing import Any, Literal, TypeVar
 
+import anyio
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
@@ -204,29 +205,27 @@ async def _message(
     return {"role": role, "content": parts}
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result:
     """Does the work, unless the client goes away meanwhile: then the work is cancelled.
 
     Raises:
         _ClientGoneError: it went away.
     """
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise _ClientGoneError
-        return working.result()
-    finally:
-        for task in (working, watching):
-            task.cancel()
-        await asyncio.wait((working, watching))
+    # A scope cancels until the work has ended; a task's cancellation may be lost in Python 3.11's `wait_for`.
+    with anyio.CancelScope() as scope:
+        watching = asyncio.create_task(_cancel_when_gone(request, scope))
+        try:
+            return await work
+        finally:
+            watching.cancel()
+    raise _ClientGoneError
 
 
-async def _gone(request: Request) -> None:
+async def _cancel_when_gone(request: Request, scope: anyio.CancelScope) -> None:
     # The body has been read: what is left to come is the end of the connection.
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    scope.cancel()
 
 
 def _check_model(model: str, models: Sequence[str]) -> None:

@@ -17,10 +17,8 @@ from ..request import DECODER
 
 @dataclass(frozen=True)
 class EngineState:
-    """Blocks of the KV cache; sessions that hold some, and sessions that wait for some."""
+    """Sessions that hold memory, and sessions that wait for some."""
 
-    blocks_total: int
-    blocks_free: int
     sessions: int
     waiting: int
 
@@ -55,7 +53,8 @@ class EngineProbe:
             if response.error_message:
                 raise errors.from_message(response.error_message, request.id)
             if state := outputs(response.infer_response).get("usage"):
-                return EngineState(**json.loads(state))
+                counts = json.loads(state)
+                return EngineState(counts["sessions"], counts["waiting"])
         raise errors.InternalError("the decoder ended the request without its state", request_id=request.id)
 
     async def close(self) -> None:

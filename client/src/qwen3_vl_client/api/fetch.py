@@ -24,6 +24,8 @@ Resolve = Callable[[str], Awaitable[Sequence[str]]]
 
 _PORTS = {"http": 80, "https": 443}
 _MAX_REDIRECTS = 3
+# Of protocols; Python 3.11 takes some of it for global.
+_PROTOCOLS = ipaddress.IPv4Network("192.0.0.0/24")
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 # An address of these networks (Teredo, 6to4) stands for an IPv4 address, which may be a private one.
 _TUNNELS = (ipaddress.IPv6Network("2001::/32"), ipaddress.IPv6Network("2002::/16"))
@@ -73,7 +75,7 @@ class Fetcher:
                     location = await self._get(pool, target, where, write)
                     if location is None:
                         return
-                    target = self._check(urljoin(target.text, location), where)
+                    target = self._check(location, where, target.text)
         except TimeoutError:
             raise InvalidRequest(f"{where} could not be fetched within {self._max_seconds:g} s") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
@@ -104,8 +106,9 @@ class Fetcher:
                 await write(piece)
         return None
 
-    def _check(self, url: str, where: str) -> _Target:
+    def _check(self, url: str, where: str, base: str = "") -> _Target:
         try:
+            url = urljoin(base, url)
             split = urlsplit(url)
             scheme, host, port = split.scheme, split.hostname or "", split.port
         except ValueError:
@@ -159,7 +162,7 @@ def is_public(address: str) -> bool:
     if isinstance(parsed, ipaddress.IPv6Address):
         inside = parsed in _GLOBAL_UNICAST and not any(parsed in tunnel for tunnel in _TUNNELS)
         return inside and parsed.is_global
-    return parsed.is_global and not parsed.is_multicast
+    return parsed.is_global and not parsed.is_multicast and parsed not in _PROTOCOLS
 
 
 async def _resolve(host: str) -> Sequence[str]:
