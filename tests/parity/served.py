@@ -32,8 +32,9 @@ def serve(case: Case, grpc_url: str, credits_directory: Path, max_tokens: int) -
     chunks = sorted(_chunks(case, grpc_url, credits_directory), key=lambda chunk: chunk["header"]["index"])
     sampling = {"temperature": 0, "max_tokens": max_tokens, "ignore_eos": True, "return_token_ids": True}
     return Served(
-        np.concatenate([chunk["token_ids"] for chunk in chunks]),
-        np.concatenate([chunk["positions"] for chunk in chunks], axis=1),
+        # Chunk 1 tells the whole prompt at once; those after it, piece by piece.
+        np.concatenate([chunk["token_ids"] for chunk in chunks[2:]]),
+        np.concatenate([chunk["positions"] for chunk in chunks[2:]], axis=1),
         _encode(chunks, grpc_url),
         wire.ask(grpc_url, _inputs(case, sampling=sampling, stream=False)).token_ids,
     )
@@ -54,7 +55,7 @@ def _chunks(case: Case, grpc_url: str, credits_directory: Path) -> Iterator[dict
             header = json.loads(result.as_numpy("chunk_header")[0])
             if header["index"] == 0:
                 fifo = os.open(credits_directory / header["session"], os.O_WRONLY)
-                os.write(fifo, b"+" * 1000)
+                os.write(fifo, b"=0\n" + b"+" * 1000)
             if header["index"] is not None:
                 tensors = {name: result.as_numpy(name) for name in ("token_ids", "positions", *VISION_INPUTS)}
                 yield {"header": header, **tensors}
