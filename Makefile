@@ -44,7 +44,7 @@ SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSIT
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env demo serve api webui engines test lint parity accuracy fuzz-media fuzz-api \
+.PHONY: help env demo serve api webui engines test lint parity accuracy fuzz-engine fuzz-media fuzz-api \
 	bench-batching bench-memory bench-sampling bench-ingest clean
 
 help: ## Show this help
@@ -63,7 +63,7 @@ help: ## Show this help
 	@echo '  SET="decoder.max_batch=8 ..."  serve: further settings, see model_repository/*/config.pbtxt'
 	@echo '  GPU=rtx4090d              engines: the profile; with CONTEXT, CONCURRENCY, WEIGHTS, KV_CACHE, QUANTISED as wanted'
 	@echo '  ENGINES=.cache/engines/GPU  engines: where the repository is built; DRY_RUN=1 says what would be done'
-	@echo '  CASES=200 SEED=0          parity, fuzz-media (10000), fuzz-api: how many random requests, and which'
+	@echo '  CASES=200 SEED=0          parity, fuzz-engine, fuzz-media (10000), fuzz-api: how many random requests, and which'
 	@echo '  TESTS=tests/server        test: only these'
 
 env: $(VENV)/.serve ## Make .venv with what serving needs
@@ -107,6 +107,10 @@ lint: $(VENV)/.test ## Check style and types
 
 parity: $(VENV)/.test ## Compare CASES random requests, served, with transformers
 	@$(SHARED) $(BIN)/python -m parity --cases $(CASES) --seed $(SEED)
+
+fuzz-engine: CASES = 10000
+fuzz-engine: $(VENV)/.test ## Run CASES random schedules through the decoder's engine
+	@$(SHARED):model_repository/decoder/1 $(BIN)/python tests/fuzz_engine.py --cases $(CASES) --seed $(SEED)
 
 fuzz-media: CASES = 10000
 fuzz-media: $(VENV)/.test ## Send CASES damaged files through stage 1

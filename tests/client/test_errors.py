@@ -50,3 +50,11 @@ def test_model_that_is_away_is_unavailable(text: str) -> None:
 def test_errors_are_also_the_builtin_ones() -> None:
     assert issubclass(Timeout, TimeoutError)
     assert issubclass(InvalidRequest, ValueError)
+
+
+def test_a_full_server_says_when_to_come_back() -> None:
+    full = "in ensemble 'qwen3_vl', resource_exhausted: 256 requests are waiting and no more may; retry in 12 s"
+    error = errors.from_message(full, "7f")
+    assert isinstance(error, ResourceExhausted)
+    assert error.retry_after_seconds == 12
+    assert ResourceExhausted("256 requests are being served").retry_after_seconds is None

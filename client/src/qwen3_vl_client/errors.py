@@ -40,9 +40,17 @@ class NotFound(Qwen3VLError):
 
 
 class ResourceExhausted(Qwen3VLError):
-    """The server is full, or the request is too large for it."""
+    """The server is full, or the request is too large for it.
+
+    `retry_after_seconds` is the server's estimate of when there is room; None where it gives none.
+    """
 
     code = "resource_exhausted"
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(message, request_id=request_id)
+        told = _RETRY.search(message)
+        self.retry_after_seconds = int(told[1]) if told else None
 
 
 class ServerUnavailable(Qwen3VLError):
@@ -73,6 +81,7 @@ _CLASSES: dict[str, type[Qwen3VLError]] = {
     error.code: error
     for error in (InvalidRequest, NotFound, ResourceExhausted, ServerUnavailable, Timeout, Cancelled, InternalError)
 }
+_RETRY = re.compile(r"retry in (\d+) s$")
 _CODED_MESSAGE = re.compile(
     rf"(?:\[request id: [^\]]*\] )?(?:in ensemble '[^']*', )*({'|'.join(_CLASSES)}): (.*)", re.DOTALL
 )
