@@ -289,6 +289,23 @@ def create_engine(settings: Settings, listener: Listener) -> PyTorchEngine:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     model = TextModel(config, load_weights(settings.checkpoint, config, device, dtype, settings.weights))
+    # While a GPU computes a step, the host reads what the one before has generated and prepares the next.
+    engine = build_engine(settings, config, model, listener, device, dtype, lag=0 if device.type == "cpu" else 1)
+    engine.start()
+    return engine
+
+
+def build_engine(
+    settings: Settings,
+    config: ModelConfig,
+    model: TextModel,
+    listener: Listener,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    lag: int,
+) -> PyTorchEngine:
+    """An engine that computes a step whenever `step` is called, or from `start` on."""
     cache_tokens = settings.kv_cache_tokens or choose_cache_tokens(config, device, dtype)
     blocks = cache_tokens // settings.block_size
     if blocks < 1:
@@ -311,8 +328,7 @@ def create_engine(settings: Settings, listener: Listener) -> PyTorchEngine:
         listener=listener,
         device=device,
         dtype=dtype,
-        # While a GPU computes a step, the host reads what the one before has generated and prepares the next.
-        lag=0 if device.type == "cpu" else 1,
+        lag=lag,
     )
 
 
