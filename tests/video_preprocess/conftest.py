@@ -9,6 +9,7 @@ from typing import Any
 
 import media
 import pytest
+import readers
 from checkpoint_factory import make_checkpoint
 from preprocess.media import Library
 from preprocess.prompt import PromptWriter
@@ -36,7 +37,7 @@ def writer(checkpoint: Path, settings: Settings) -> PromptWriter:
 
 @pytest.fixture
 def library(tmp_path: Path) -> Library:
-    return Library(tmp_path, max_frame_pixels=1 << 26)
+    return readers.library(tmp_path)
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ import media
 import numpy as np
 import pytest
 from PIL import Image
-from preprocess.decode import decode_image
 from preprocess.errors import InvalidArgumentError, NotFoundError, RequestError
-from preprocess.look import look_at_image, open_video
+from preprocess.images import decode_image
+from preprocess.look import look_at_image
 from preprocess.media import Library
 from preprocess.messages import Attachment
 from preprocess.settings import Settings
+from preprocess.video import open_video
 
 Encode = Callable[..., bytes]
 
@@ -147,7 +148,7 @@ def test_paths_without_a_media_root_are_refused() -> None:
 @pytest.mark.parametrize("content", [b"", b"nothing"], ids=["empty", "text"])
 def test_what_is_no_image(content: bytes, library: Library, settings: Settings) -> None:
     with pytest.raises(InvalidArgumentError, match=r"image\[0\] "):
-        look_at_image(Attachment("image", "image[0]", content), library, settings)
+        look_at_image(Attachment("image", "image[0]", content), library, settings, lambda: None)
 
 
 def test_image_that_was_cut_off(library: Library) -> None:
@@ -158,7 +159,7 @@ def test_image_that_was_cut_off(library: Library) -> None:
 def test_image_whose_orientation_is_damaged(library: Library, settings: Settings) -> None:
     image = Attachment("image", "image[0]", media.make_image()[:-200])
     with pytest.raises(InvalidArgumentError, match=r"image\[0\]: cannot be decoded: image file is truncated"):
-        look_at_image(image, library, settings)
+        look_at_image(image, library, settings, lambda: None)
 
 
 def test_codec_that_is_not_known(encode: Encode, library: Library) -> None:
@@ -166,17 +167,19 @@ def test_codec_that_is_not_known(encode: Encode, library: Library) -> None:
     assert "has no video stream that can be decoded" in opening(content, library)
 
 
-def test_sizes_are_bounded(encode: Encode, settings: Settings) -> None:
+def test_sizes_are_bounded(encode: Encode, settings: Settings, library: Library) -> None:
     small = Library(None, max_frame_pixels=64 * 64)
     assert "96x64 pixels; at most 4096 pixels are accepted" in opening(encode("a.mp4"), small)
     target = io.BytesIO()
     Image.new("L", (16384, 16384)).save(target, "PNG")
     with pytest.raises(InvalidArgumentError, match="16384x16384 pixels; at most 67108864"):
-        look_at_image(Attachment("image", "image[0]", target.getvalue()), Library(None, 1 << 26), settings)
+        look_at_image(Attachment("image", "image[0]", target.getvalue()), library, settings, lambda: None)
 
 
 def test_aspect_ratio_is_bounded(library: Library, settings: Settings) -> None:
     with pytest.raises(
         InvalidArgumentError, match=r"image\[0\]: a picture of 402x2 pixels has an aspect ratio above 200"
     ):
-        look_at_image(Attachment("image", "image[0]", media.make_image(width=402, height=2)), library, settings)
+        look_at_image(
+            Attachment("image", "image[0]", media.make_image(width=402, height=2)), library, settings, lambda: None
+        )

@@ -17,7 +17,6 @@ import reference
 import torch
 from PIL import Image
 from preprocess.chunks import data_chunks
-from preprocess.decode import upright
 from preprocess.look import Look
 from preprocess.media import Library
 from preprocess.plan import Plan, make_plan
@@ -39,7 +38,7 @@ def independent_video(content: bytes, look: Look) -> reference.ReferenceVideo:
     assert look.indices is not None
     timeline = look.video.timeline
     with av.open(io.BytesIO(content), "r") as container:
-        frames = [upright(f.to_ndarray(format="rgb24"), f.rotation) for f in container.decode(video=0)]
+        frames = [np.rot90(f.to_ndarray(format="rgb24"), f.rotation // 90) for f in container.decode(video=0)]
     assert len(frames) == len(timeline)
     assert timeline.time_base.numerator == 1
     return reference.ReferenceVideo(
@@ -71,7 +70,7 @@ def compare(
         [independent_video(content, look) for content, look in zip(videos, video_looks, strict=True)],
         [Image.open(io.BytesIO(content)) for content in images],
     )
-    chunks = list(data_chunks(plan, settings, library, chunk_tokens, lambda: None))
+    chunks = list(data_chunks(plan, settings, library, chunk_tokens, 0, lambda: None))
     token_ids = np.concatenate([chunk.token_ids for chunk in chunks])
     np.testing.assert_array_equal(token_ids, truth.token_ids)
     np.testing.assert_array_equal(np.concatenate([chunk.positions for chunk in chunks], axis=1), truth.positions)
@@ -189,7 +188,7 @@ def test_video_of_one_frame_is_that_frame_twice(
 ) -> None:
     content = encode("one.mp4", frames=1)
     plan = plan_of(Inputs(text="", videos=[content]), settings, writer, library)
-    (chunk,) = data_chunks(plan, settings, library, 1024, lambda: None)
+    (chunk,) = data_chunks(plan, settings, library, 1024, 0, lambda: None)
     assert plan.summary(settings)["media"][0]["timestamps"] == [0.0]
     halves = chunk.patches.reshape(-1, 3, 2, 256)
     np.testing.assert_array_equal(halves[:, :, 0], halves[:, :, 1])

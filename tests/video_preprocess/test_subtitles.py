@@ -10,14 +10,16 @@ from pathlib import Path
 import media
 import numpy as np
 import pytest
+import readers
 import reference
 import torch
 from preprocess.errors import InvalidArgumentError, NotFoundError
 from preprocess.media import Library
 from preprocess.messages import Attachment
+from preprocess.packing import pack_video, unpack_video
 from preprocess.plan import Plan, make_plan
 from preprocess.prompt import PromptWriter
-from preprocess.recall import pack_video, recall_video, unpack_video
+from preprocess.recall import recall_video
 from preprocess.request import Inputs, Limits, parse_request
 from preprocess.settings import Settings
 from preprocess.subtitles import MAX_FILE_BYTES, Line, read_subtitles
@@ -147,7 +149,7 @@ def test_a_link_out_of_the_media_root_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "secret.srt").write_text(SRT.format("secret"))
     (root / "a.srt").symlink_to(tmp_path / "secret.srt")
     with pytest.raises(NotFoundError):
-        lines_of(Library(root, 1 << 20), "a.mkv")
+        lines_of(readers.library(root), "a.mkv")
 
 
 def test_lines_survive_packing(tmp_path: Path, library: Library) -> None:

@@ -9,11 +9,11 @@ import media
 import numpy as np
 import pytest
 from preprocess.decode import decode_frames
-from preprocess.look import Video, open_video
 from preprocess.media import Library
 from preprocess.messages import Attachment
-from preprocess.resize import Size
 from preprocess.sampling import SamplingBounds, uniform
+from preprocess.size import Size
+from preprocess.video import Video, open_video
 
 Encode = Callable[..., bytes]
 
@@ -24,7 +24,7 @@ def opened(content: bytes, library: Library) -> Video:
 
 def pictures(video: Video, indices: list[int], library: Library) -> list[np.ndarray]:
     """Upright and in their own size: uint8 [height, width, 3] each."""
-    frames = decode_frames(library, video.attachment, video.timeline, np.array(indices), video.size, lambda: None)
+    frames = decode_frames(library, video, np.array(indices), video.size, lambda: None)
     return [frame.permute(1, 2, 0).numpy() for frame in frames]
 
 

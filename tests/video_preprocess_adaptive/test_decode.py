@@ -11,15 +11,16 @@ import media
 import numpy as np
 import preprocess.stretches
 import pytest
+import readers
 from preprocess.decode import decode_frames
 from preprocess.entry_points import decode_distances, decoded_late, entry_points
 from preprocess.errors import InvalidArgumentError
-from preprocess.look import open_video
 from preprocess.media import Library
 from preprocess.messages import Attachment
-from preprocess.resize import Size, resize
+from preprocess.resize import resize
+from preprocess.size import Size
 from preprocess.stretches import decode_stretch, stretches
-from preprocess.timeline import Timeline
+from preprocess.video import Video, open_video
 
 SIZE = Size(64, 96)
 VIDEOS: list[dict[str, Any]] = [
@@ -44,11 +45,11 @@ def _go_on() -> None:
     """Nothing interrupts."""
 
 
-def opened(folder: Path, name: str, **options: Any) -> tuple[Library, Attachment, Timeline]:
+def opened(folder: Path, name: str, **options: Any) -> tuple[Library, Attachment, Video]:
     media.make_video(folder / name, **{"frames": 60, **options})
-    library = Library(folder, max_frame_pixels=1 << 20)
+    library = readers.library(folder)
     attachment = Attachment("video", name, name)
-    return library, attachment, open_video(attachment, library, _go_on).timeline
+    return library, attachment, open_video(attachment, library, _go_on)
 
 
 def every_frame(path: Path) -> list[np.ndarray]:
@@ -61,13 +62,13 @@ def every_frame(path: Path) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("options", VIDEOS, ids=lambda options: options["name"])
 def test_the_same_frames_as_decoding_everything(tmp_path: Path, options: dict[str, Any]) -> None:
-    library, attachment, timeline = opened(tmp_path, **options)
+    library, attachment, video = opened(tmp_path, **options)
     expected = every_frame(tmp_path / attachment.name)
-    assert len(expected) == len(timeline) == 60
+    assert len(expected) == len(video.timeline) == 60
     few = np.array([0, 11, 13, 24, 25, 47, 59])
     many = np.sort(np.random.default_rng(0).choice(60, 40, replace=False))
     for indices in (few, many, np.array([30]), np.array([7, 7, 58, 58, 58]), np.arange(60)):
-        pictures = list(decode_frames(library, attachment, timeline, indices, SIZE, _go_on))
+        pictures = list(decode_frames(library, video, indices, SIZE, _go_on))
         assert len(pictures) == len(indices)
         for index, picture in zip(indices, pictures, strict=True):
             np.testing.assert_array_equal(picture.numpy(), expected[index], err_msg=f"frame {index}")
@@ -89,32 +90,32 @@ def test_open_groups(tmp_path: Path, codec: str) -> None:
             picture = media.draw_frame(index, width=96, height=64)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
-    library, attachment = Library(tmp_path, 1 << 20), Attachment("video", "open.mp4", "open.mp4")
-    timeline = open_video(attachment, library, _go_on).timeline
+    library, attachment = readers.library(tmp_path), Attachment("video", "open.mp4", "open.mp4")
+    video = open_video(attachment, library, _go_on)
     expected = every_frame(path)
     for index in range(60):
-        (picture,) = decode_frames(library, attachment, timeline, np.array([index]), SIZE, _go_on)
+        (picture,) = decode_frames(library, video, np.array([index]), SIZE, _go_on)
         np.testing.assert_array_equal(picture.numpy(), expected[index], err_msg=f"frame {index}")
 
 
 def test_only_what_leads_to_the_frames_is_decoded(tmp_path: Path) -> None:
-    library, attachment, timeline = opened(tmp_path, "long.mp4", frames=600, key_frame_interval=60)
+    library, attachment, video = opened(tmp_path, "long.mp4", frames=600, key_frame_interval=60)
     calls = 0
 
     def interrupt() -> None:
         nonlocal calls
         calls += 1
 
-    (stretch,) = stretches(timeline, np.array([302, 305]))
+    (stretch,) = stretches(video.timeline, np.array([302, 305]))
     with library.open_video(attachment) as (container, stream):
-        frames = decode_stretch(container, stream, timeline, stretch, interrupt)
+        frames = decode_stretch(container, stream, video.timeline, stretch, interrupt)
         assert [index for index, _ in frames] == [302, 305]
-    distances = decode_distances(timeline.key_frames, timeline.decode_ranks)
+    distances = decode_distances(video.timeline.key_frames, video.timeline.decode_ranks)
     assert calls == distances[[302, 305]].max() + 1
 
 
 def test_a_frame_that_does_not_come_is_tried_from_further_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    library, attachment, timeline = opened(tmp_path, "video.mp4")
+    library, attachment, video = opened(tmp_path, "video.mp4")
     roll = preprocess.stretches._roll
     tried: list[int] = []
 
@@ -122,34 +123,34 @@ def test_a_frame_that_does_not_come_is_tried_from_further_back(tmp_path: Path, m
         entry = arguments[3]
         tried.append(entry)
         for tick, frame in roll(*arguments):
-            if entry != 24 or tick != timeline.ticks[26]:
+            if entry != 24 or tick != video.timeline.ticks[26]:
                 yield tick, frame
 
     monkeypatch.setattr(preprocess.stretches, "_roll", lossy)
-    (stretch,) = stretches(timeline, np.array([25, 26, 27]))
+    (stretch,) = stretches(video.timeline, np.array([25, 26, 27]))
     with library.open_video(attachment) as (container, stream):
         decoded = [
             (index, media.frame_number(frame.to_ndarray(format="rgb24")))
-            for index, frame in decode_stretch(container, stream, timeline, stretch, _go_on)
+            for index, frame in decode_stretch(container, stream, video.timeline, stretch, _go_on)
         ]
     assert decoded == [(25, 25), (26, 26), (27, 27)]
     assert tried == [24, 12]
 
 
 def test_an_interrupt_ends_the_decoding(tmp_path: Path) -> None:
-    library, attachment, timeline = opened(tmp_path, "video.mp4")
+    library, _, video = opened(tmp_path, "video.mp4")
 
     def interrupt() -> None:
         raise InterruptedError
 
     for indices in (np.array([0, 30]), np.arange(60)):
         with pytest.raises(InterruptedError):
-            list(decode_frames(library, attachment, timeline, indices, SIZE, interrupt))
+            list(decode_frames(library, video, indices, SIZE, interrupt))
 
 
 def test_leaving_early_is_clean(tmp_path: Path) -> None:
-    library, attachment, timeline = opened(tmp_path, "video.mp4", key_frame_interval=2)
-    pictures = decode_frames(library, attachment, timeline, np.arange(0, 60, 2), SIZE, _go_on)
+    library, _, video = opened(tmp_path, "video.mp4", key_frame_interval=2)
+    pictures = decode_frames(library, video, np.arange(0, 60, 2), SIZE, _go_on)
     next(pictures)
     pictures.close()  # type: ignore[attr-defined]
 
@@ -164,10 +165,10 @@ def test_damage_is_named_with_its_time(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[start + 5 : start + size] = b"\x00" * (size - 5)
     path.write_bytes(content)
-    library, attachment = Library(tmp_path, 1 << 20), Attachment("video", "broken.mp4", "broken.mp4")
-    timeline = open_video(attachment, library, _go_on).timeline
+    library, attachment = readers.library(tmp_path), Attachment("video", "broken.mp4", "broken.mp4")
+    video = open_video(attachment, library, _go_on)
     with pytest.raises(InvalidArgumentError, match=r"broken\.mp4 cannot be decoded at 0\.5\d* seconds"):
-        list(decode_frames(library, attachment, timeline, np.array([0, 12, 24]), SIZE, _go_on))
+        list(decode_frames(library, video, np.array([0, 12, 24]), SIZE, _go_on))
 
 
 def test_entry_points_and_order() -> None:
@@ -180,6 +181,6 @@ def test_entry_points_and_order() -> None:
 
 
 def test_stretches_hold_each_frame_once(tmp_path: Path) -> None:
-    _, _, timeline = opened(tmp_path, "video.mp4")
-    plan = stretches(timeline, np.array([1, 1, 5, 12, 40, 40, 41]))
+    _, _, video = opened(tmp_path, "video.mp4")
+    plan = stretches(video.timeline, np.array([1, 1, 5, 12, 40, 40, 41]))
     assert [(stretch.entry, stretch.frames) for stretch in plan] == [(0, (1, 5)), (12, (12,)), (36, (40, 41))]

@@ -12,12 +12,12 @@ import av
 import media
 import numpy as np
 import pytest
+import readers
 from preprocess.decode import decode_frames
-from preprocess.look import open_video
-from preprocess.media import Library
 from preprocess.messages import Attachment
-from preprocess.resize import Size
 from preprocess.sampling import SAMPLERS, SamplingBounds
+from preprocess.size import Size
+from preprocess.video import open_video
 
 pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")
 
@@ -49,7 +49,7 @@ def probed(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("name", VIDEOS)
 def test_times_are_the_containers(tmp_path: Path, name: str) -> None:
     media.make_video(tmp_path / name, **{"frames": 60, **VIDEOS[name]})
-    timeline = open_video(Attachment("video", name, name), Library(tmp_path, 1 << 20), lambda: None).timeline
+    timeline = open_video(Attachment("video", name, name), readers.library(tmp_path), lambda: None).timeline
     expected = probed(tmp_path / name)
     for sampler in SAMPLERS.values():
         indices = sampler(timeline, SamplingBounds(fps=60, min_frames=1, max_frames=17))
@@ -66,13 +66,13 @@ def test_edit_list_that_cuts_the_beginning(tmp_path: Path) -> None:
     )
     with av.open(str(tmp_path / "trimmed.mp4")) as container:
         assert len([packet for packet in container.demux(video=0) if packet.is_discard]) > 0
-    library, attachment = Library(tmp_path, 1 << 20), Attachment("video", "trimmed.mp4", "trimmed.mp4")
-    timeline = open_video(attachment, library, lambda: None).timeline
+    library, attachment = readers.library(tmp_path), Attachment("video", "trimmed.mp4", "trimmed.mp4")
+    video = open_video(attachment, library, lambda: None)
     expected = probed(tmp_path / "trimmed.mp4")
     assert len(expected) < 60
-    assert not timeline.key_frames[0]
-    assert timeline.seconds == pytest.approx(expected, abs=1e-3)
+    assert not video.timeline.key_frames[0]
+    assert video.timeline.seconds == pytest.approx(expected, abs=1e-3)
     for indices in (np.arange(len(expected)), np.array([2]), np.array([0, 20])):
-        pictures = decode_frames(library, attachment, timeline, indices, Size(64, 96), lambda: None)
+        pictures = decode_frames(library, video, indices, Size(64, 96), lambda: None)
         numbers = [media.frame_number(picture.permute(1, 2, 0).numpy()) for picture in pictures]
         assert numbers == (60 - len(expected) + indices).tolist()

@@ -9,11 +9,12 @@ import media
 import numpy as np
 import pytest
 from checkpoint_factory import make_checkpoint
-from preprocess.look import Look, Video, look_at_video, look_closer, open_video
+from preprocess.look import Look, look_at_video
 from preprocess.media import Library
 from preprocess.messages import Attachment
 from preprocess.options import VideoOptions, parse_video_options
 from preprocess.settings import Settings, load_settings
+from preprocess.video import Video, look_closer, open_video
 
 FRAMES, FPS = 1200, 24
 
@@ -87,5 +88,5 @@ def test_a_closer_look_changes_the_changes_only(video: Video, library: Library) 
 
 
 def test_large_videos_get_no_closer_look(video: Video, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preprocess.look.MOST_PIXELS", FRAMES * 64 * 48 - 1)
+    monkeypatch.setattr("preprocess.video.MOST_PIXELS", FRAMES * 64 * 48 - 1)
     assert look_closer(video, library, _go_on) is video

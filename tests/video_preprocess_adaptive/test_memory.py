@@ -11,14 +11,15 @@ from typing import Any
 import media
 import numpy as np
 import pytest
+import readers
 from checkpoint_factory import make_checkpoint
 from preprocess.chunks import temporal_patches
 from preprocess.look import Look, look_at_video
-from preprocess.media import Library
 from preprocess.memory import Memory, digest
 from preprocess.messages import Attachment
 from preprocess.options import VideoOptions
-from preprocess.recall import pack_video, recall_video, unpack_video
+from preprocess.packing import pack_video, unpack_video
+from preprocess.recall import recall_video
 from preprocess.settings import Settings, load_settings
 
 Ask = Callable[..., tuple[Look, list[np.ndarray]]]
@@ -45,7 +46,7 @@ def ask(tmp_path: Path, settings: Settings, memory: Memory) -> Ask:
     """What a request about a video looks at, and its patches."""
 
     def ask(source: bytes | str, **options: Any) -> tuple[Look, list[np.ndarray]]:
-        library = Library(tmp_path, 1 << 20, memory)
+        library = readers.library(tmp_path, 1 << 20, memory)
         video = recall_video(Attachment("video", "v", source), library, closer=True, subtitles=True, interrupt=_go_on)
         look = look_at_video(video, VideoOptions(**{"max_frames": 6, **options}), settings)
         return look, list(temporal_patches(look, settings.patching, library, _go_on))
@@ -59,7 +60,7 @@ def test_a_second_question_opens_nothing_and_sees_the_same(tmp_path: Path, ask: 
     for source in (name, (tmp_path / name).read_bytes()):
         first, patches = ask(source)
         with pytest.MonkeyPatch.context() as context:
-            context.setattr(Library, "open_video", None)
+            context.setattr("preprocess.reading._asked", None)
             second, again = ask(source)
             with pytest.raises(TypeError, match="not callable"):
                 ask(source, start=0.5)
@@ -131,7 +132,7 @@ def test_many_at_once(memory: Memory) -> None:
 def test_a_video_survives_packing(tmp_path: Path) -> None:
     media.make_video(tmp_path / "a.mkv", variable=True, start_offset_seconds=0.5, audio=True)
     attachment = Attachment("video", "v", "a.mkv")
-    video = recall_video(attachment, Library(tmp_path, 1 << 20), closer=False, subtitles=True, interrupt=_go_on)
+    video = recall_video(attachment, readers.library(tmp_path, 1 << 20), closer=False, subtitles=True, interrupt=_go_on)
     again = unpack_video(pack_video(video), attachment)
     assert again.size == video.size
     for name, value in vars(video.timeline).items():

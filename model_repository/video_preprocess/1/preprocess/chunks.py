@@ -16,7 +16,6 @@ from preprocess.patches import temporal_patch
 from preprocess.plan import Plan
 from preprocess.prompt import Prompt
 from preprocess.recall import recall_patches
-from preprocess.resize import resize
 from preprocess.settings import Patching, Settings
 from preprocess.vision_positions import VisionPositions, no_positions, vision_positions
 
@@ -113,8 +112,8 @@ def _decoded(
     look: Look, patching: Patching, library: Library, interrupt: Callable[[], None]
 ) -> Iterator[npt.NDArray[np.uint8]]:
     if look.video is None or look.indices is None:
-        yield temporal_patch([resize(decode_image(library, look.attachment), look.size)] * patching.frames, patching)
+        yield temporal_patch([decode_image(library, look.attachment, look.size, interrupt)] * patching.frames, patching)
         return
-    frames = decode_frames(library, look.attachment, look.video.timeline, look.indices, look.size, interrupt)
+    frames = decode_frames(library, look.video, look.indices, look.size, interrupt)
     while group := list(islice(frames, patching.frames)):
         yield temporal_patch(group + group[-1:] * (patching.frames - len(group)), patching)

@@ -5,38 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import av
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.decode import first_frame_size
 from preprocess.errors import InvalidArgumentError
-from preprocess.glance import MOST_PIXELS, glance
-from preprocess.media import Library, upright_image_size
+from preprocess.media import Library
 from preprocess.mentions import mentioned_spans
 from preprocess.messages import Attachment
 from preprocess.options import VideoOptions
 from preprocess.prompt import PromptMedium
-from preprocess.resize import Size, image_size, video_size
+from preprocess.reading import read_image_size
+from preprocess.resize import image_size, video_size
 from preprocess.sampling import SAMPLERS, FrameIndices, SamplingBounds
 from preprocess.settings import Patching, Settings
-from preprocess.subtitles import Choice, Line, choose_track, packet_lines, tidy
-from preprocess.timeline import Timeline, read_timeline
+from preprocess.size import Size
+from preprocess.video import Video
 
 LEAST_TOKENS_PER_FRAME = 16
 """Where a bound on a video's tokens would leave a temporal patch fewer than this, fewer frames are looked at."""
-
-
-@dataclass(frozen=True, eq=False)
-class Video:
-    """A video that was opened: all that is known before decoding."""
-
-    attachment: Attachment
-    timeline: Timeline
-    size: Size
-    """Upright."""
-    lines: tuple[Line, ...] = ()
-    """Its subtitles."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,38 +54,11 @@ class Look:
         return replace(self, medium=medium, indices=self.indices[temporal_patches * patching.frames :])
 
 
-def look_at_image(attachment: Attachment, library: Library, settings: Settings) -> Look:
-    with library.open_image(attachment) as image:
-        size = _named(attachment, lambda: image_size(upright_image_size(image), settings.image, settings.patching))
+def look_at_image(attachment: Attachment, library: Library, settings: Settings, interrupt: Callable[[], None]) -> Look:
+    original = read_image_size(attachment, library, interrupt)
+    size = _named(attachment, lambda: image_size(original, settings.image, settings.patching))
     side = settings.patching.token_pixels
     return Look(attachment, size, PromptMedium("image", size.height // side, size.width // side))
-
-
-def open_video(
-    attachment: Attachment, library: Library, interrupt: Callable[[], None], *, subtitles: Choice = False
-) -> Video:
-    """Reads the packets of a video and, of its text tracks, those of the one that is wanted."""
-    with library.open_video(attachment) as (container, stream):
-        track = choose_track(container, subtitles, attachment.name)
-        words: list[av.Packet] = []
-        timeline = read_timeline(container, stream, attachment.name, interrupt, track, words.append)
-        zero = float(timeline.start_tick * timeline.time_base)
-        lines = tidy(line for packet in words for line in packet_lines(packet, zero))
-    return Video(attachment, timeline, first_frame_size(library, attachment), lines)
-
-
-def look_closer(video: Video, library: Library, interrupt: Callable[[], None]) -> Video:
-    """Takes the changes of the picture from the pictures where that costs little; else those of the packets stay."""
-    timeline = video.timeline
-    if timeline.counted or len(timeline) * video.size.height * video.size.width > MOST_PIXELS:
-        return video
-    with library.open_video(video.attachment) as (container, stream):
-        try:
-            changes = glance(container, stream, timeline.ticks, interrupt)
-        except av.FFmpegError:
-            # Whether what is damaged is looked at at all is not decided yet.
-            return video
-    return replace(video, timeline=replace(timeline, changes=changes))
 
 
 def look_at_video(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from preprocess.errors import InvalidArgumentError, NotFoundError, shown
 from preprocess.matroska import HEAD_BYTES, announced_bytes
 from preprocess.memory import Memory, digest
 from preprocess.messages import Attachment
-from preprocess.resize import Size
+from preprocess.size import Size
 from preprocess.subtitles import MAX_FILE_BYTES, SUFFIXES, Choice
+from preprocess.workers import Workers
 
 VIDEO_FORMATS = "MP4, MOV, MKV, WebM and AVI"
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_SECONDS = 86_400.0
+"""Of a video, unless it is set otherwise."""
+MAX_STREAMS = 64
 # FFmpeg's own lists: the demuxers that may look at a file at all, so that no playlist is ever followed, and the
 # protocols that they may open.
 _CONTAINER_OPTIONS = {
@@ -39,12 +43,15 @@ class Library:
     max_frame_pixels: int
     memory: Memory | None = None
     """Of the videos that were looked at."""
+    workers: Workers | None = None
+    """Who reads the media; None where they are read: in a worker."""
+    max_seconds: float = MAX_SECONDS
 
     def digest(self, attachment: Attachment) -> str:
         """Names what an attachment contains; a file, which may be large, by its path, size and time of change."""
         if isinstance(attachment.source, bytes):
             return digest(attachment.source, self.max_frame_pixels)
-        path = self._resolve(attachment.source, attachment.name)
+        path = self._locate(attachment)
         status = path.stat()
         return digest(str(path), status.st_size, status.st_mtime_ns, self.max_frame_pixels)
 
@@ -60,7 +67,7 @@ class Library:
                     f"video_options.subtitles is false, and subtitles are attached to {video.name}; accepted is either"
                 )
             return video.subtitles
-        if choice is False or self.root is None or isinstance(video.source, bytes):
+        if choice is False or self.root is None or not isinstance(video.source, str):
             return None
         path = self.root / video.source
         language = "" if choice is True else f".{choice.lower()}"
@@ -81,44 +88,74 @@ class Library:
             )
 
     @contextmanager
+    def open_file(self, attachment: Attachment) -> Iterator[int]:
+        """A descriptor of what it contains; raises NotFoundError or InvalidArgumentError if there is none."""
+        if isinstance(attachment.source, bytes):
+            file = os.memfd_create("attachment", os.MFD_CLOEXEC)
+        else:
+            file = os.open(self._locate(attachment), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if isinstance(attachment.source, bytes):
+                content = memoryview(attachment.source)
+                while content:
+                    content = content[os.write(file, content) :]
+            yield file
+        finally:
+            os.close(file)
+
+    @contextmanager
     def open_video(self, attachment: Attachment) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
         """Opens the container and its best video stream; raises InvalidArgumentError if there is none to decode."""
-        file = self._locate(attachment)
-        _check_length(file, attachment.name)
-        try:
-            container = av.open(file, "r", options=dict(_CONTAINER_OPTIONS), metadata_errors="replace")
-        except av.FFmpegError as error:
-            raise InvalidArgumentError(
-                f"{attachment.name} is not a readable video: {error.strerror}; {VIDEO_FORMATS} are accepted"
-            ) from error
-        with container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
-                raise InvalidArgumentError(f"{attachment.name} has no video stream that can be decoded")
-            self.check_size(Size(stream.height, stream.width), attachment.name)
-            # And whatever size the stream itself turns out to have.
-            stream.codec_context.options = {"max_pixels": str(self.max_frame_pixels)}
-            stream.thread_type = "AUTO"
-            yield container, stream
+        with self._readable(attachment) as path:
+            _check_length(path, attachment.name)
+            try:
+                container = av.open(str(path), "r", options=dict(_CONTAINER_OPTIONS), metadata_errors="replace")
+            except av.FFmpegError as error:
+                raise InvalidArgumentError(
+                    f"{attachment.name} is not a readable video: {error.strerror}; {VIDEO_FORMATS} are accepted"
+                ) from error
+            with container:
+                yield container, self._video_stream(container, attachment.name)
 
     @contextmanager
     def open_image(self, attachment: Attachment) -> Iterator[Image.Image]:
         """Reads an image's header; raises InvalidArgumentError if it is none or too large."""
-        file = self._locate(attachment)
-        try:
-            image = Image.open(file, formats=IMAGE_FORMATS)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            raise InvalidArgumentError(
-                f"{attachment.name} is not a readable image; {', '.join(IMAGE_FORMATS)} are accepted"
-            ) from error
-        with image:
-            self.check_size(Size(image.height, image.width), attachment.name)
-            yield image
+        with self._readable(attachment) as path:
+            try:
+                image = Image.open(path, formats=IMAGE_FORMATS)
+            except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+                raise InvalidArgumentError(
+                    f"{attachment.name} is not a readable image; {', '.join(IMAGE_FORMATS)} are accepted"
+                ) from error
+            with image:
+                self.check_size(Size(image.height, image.width), attachment.name)
+                yield image
 
-    def _locate(self, attachment: Attachment) -> io.BytesIO | str:
-        if isinstance(attachment.source, bytes):
-            return io.BytesIO(attachment.source)
-        return str(self._resolve(attachment.source, attachment.name))
+    @contextmanager
+    def _readable(self, attachment: Attachment) -> Iterator[Path]:
+        """A path that this process can open for as long as it lasts."""
+        with self.open_file(attachment) as file:
+            yield Path(f"/proc/self/fd/{file}")
+
+    def _video_stream(self, container: av.container.InputContainer, name: str) -> av.VideoStream:
+        if len(container.streams) > MAX_STREAMS:
+            raise InvalidArgumentError(
+                f"{name} has {len(container.streams)} streams; at most {MAX_STREAMS} are accepted"
+            )
+        stream = container.streams.best("video")
+        if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
+            raise InvalidArgumentError(f"{name} has no video stream that can be decoded")
+        self.check_size(Size(stream.height, stream.width), name)
+        # And whatever size the stream itself turns out to have.
+        stream.codec_context.options = {"max_pixels": str(self.max_frame_pixels)}
+        stream.thread_type = "AUTO"
+        return stream
+
+    def _locate(self, attachment: Attachment) -> Path:
+        """Where the file is; attached bytes are in none."""
+        source = attachment.source
+        assert not isinstance(source, bytes)
+        return source if isinstance(source, Path) else self._resolve(source, attachment.name)
 
     def _resolve(self, path: str, name: str) -> Path:
         """The file that a path below the root means, symbolic links followed.
@@ -141,37 +178,11 @@ class Library:
         raise NotFoundError(f"{name} is {shown(path)}; there is no such file below the media root")
 
 
-def _check_length(file: io.BytesIO | str, name: str) -> None:
-    if isinstance(file, str):
-        size = Path(file).stat().st_size
-        with Path(file).open("rb") as opened:
-            head = opened.read(HEAD_BYTES)
-    else:
-        size = file.getbuffer().nbytes
-        head = bytes(file.getbuffer()[:HEAD_BYTES])
-    announced = announced_bytes(head)
+def _check_length(file: Path, name: str) -> None:
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        announced = announced_bytes(opened.read(HEAD_BYTES))
     if size == 0:
         raise InvalidArgumentError(f"{name} is empty")
     if announced is not None and announced > size:
         raise InvalidArgumentError(f"{name} is truncated: its header announces {announced} bytes, {size} are there")
-
-
-def upright_image_size(image: Image.Image) -> Size:
-    """The size once the camera's orientation (EXIF) is applied. Raises InvalidArgumentError where that is damaged."""
-    try:
-        orientation = image.getexif().get(0x0112)
-    except (OSError, SyntaxError, ValueError) as error:
-        # A PNG may have it behind its pixels, which are decoded on the way.
-        raise InvalidArgumentError(f"cannot be decoded: {error}") from error
-    if orientation in (5, 6, 7, 8):
-        return Size(image.width, image.height)
-    return Size(image.height, image.width)
-
-
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Decodes and turns an image upright; transparency is laid on white, as transformers' image processors do."""
-    image = ImageOps.exif_transpose(image)
-    if "A" in image.getbands() or image.info.get("transparency") is not None:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
-    return image.convert("RGB")

@@ -14,13 +14,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
 import av
 import numpy as np
 import numpy.typing as npt
-import torch
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def digest(*parts: object) -> str:
 @cache
 def _code() -> bytes:
     """Another version of this package or of what it decodes and resizes with remembers for itself."""
-    told = hashlib.sha256(f"{av.__version__} {torch.__version__}".encode())
+    told = hashlib.sha256(f"{av.__version__} {version('torch')}".encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         told.update(path.read_bytes())
     return told.digest()

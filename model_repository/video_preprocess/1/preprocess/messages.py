@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, Literal
 
 from preprocess.errors import InvalidArgumentError, shown
@@ -15,11 +16,12 @@ ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True)
 class Attachment:
-    """A video or an image: encoded bytes, or a path below the media root. `name` is what errors call it."""
+    """A video or an image; `name` is what errors call it."""
 
     kind: Kind
     name: str
-    source: bytes | str
+    source: bytes | str | Path
+    """Encoded bytes, a path below the media root, or (Path) a file that was found already."""
     subtitles: bytes | None = None
     """A subtitle file that came with a video."""
 

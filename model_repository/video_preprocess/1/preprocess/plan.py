@@ -8,12 +8,13 @@ from typing import Any
 
 from preprocess.captions import with_lines
 from preprocess.errors import InvalidArgumentError
-from preprocess.look import LEAST_TOKENS_PER_FRAME, Look, Video, look_at_image, look_at_video
+from preprocess.look import LEAST_TOKENS_PER_FRAME, Look, look_at_image, look_at_video
 from preprocess.media import Library
 from preprocess.prompt import Prompt, PromptWriter
 from preprocess.recall import recall_video
 from preprocess.request import Request
 from preprocess.settings import Settings
+from preprocess.video import Video
 
 ANSWER_TOKENS = 1024
 """Left free for the answer when videos are fitted into the context; of a context below 8192 tokens, an eighth."""
@@ -38,7 +39,7 @@ class Plan:
 
 
 def _medium(look: Look, merge: int) -> dict[str, Any]:
-    told = {
+    told: dict[str, Any] = {
         "kind": look.medium.kind,
         "grid": [look.temporal_patches, look.medium.rows * merge, look.medium.columns * merge],
         "timestamps": [float(f"{seconds:.1f}") for seconds in look.medium.timestamps],
@@ -59,7 +60,7 @@ def make_plan(
     for attachment in request.media:
         interrupt()
         if attachment.kind == "image":
-            looks.append(look_at_image(attachment, library, settings))
+            looks.append(look_at_image(attachment, library, settings, interrupt))
         else:
             closer = options.sampler == "adaptive"
             video = recall_video(attachment, library, closer=closer, subtitles=options.subtitles, interrupt=interrupt)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +10,9 @@ import torch
 
 from preprocess.errors import InvalidArgumentError
 from preprocess.settings import ImageSettings, Patching, VideoSettings
+from preprocess.size import Size
 
 MAX_ASPECT_RATIO = 200
-
-
-@dataclass(frozen=True)
-class Size:
-    height: int
-    width: int
 
 
 def image_size(original: Size, settings: ImageSettings, patching: Patching) -> Size:

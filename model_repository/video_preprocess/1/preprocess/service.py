@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,12 +14,13 @@ import torch
 from preprocess.chunks import empty_chunk
 from preprocess.credits import default_directory, prepare_directory
 from preprocess.errors import ResourceExhaustedError
-from preprocess.media import Library
+from preprocess.media import MAX_SECONDS, Library
 from preprocess.memory import Memory
 from preprocess.prompt import PromptWriter
 from preprocess.request import Inputs, Limits
 from preprocess.session import Outbox, Sender, Stage, new_session, serve
 from preprocess.settings import load_settings
+from preprocess.workers import WorkerLimits, Workers
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,9 @@ class Parameters:
     max_frame_pixels: int
     memory_directory: Path | None = None
     memory_bytes: int = 0
+    max_video_seconds: float = MAX_SECONDS
+    workers: int = 2
+    worker_limits: WorkerLimits = field(default_factory=WorkerLimits)
 
     @classmethod
     def from_config(cls, values: Mapping[str, str], version_folder: Path) -> Parameters:
@@ -55,6 +59,13 @@ class Parameters:
             max_frame_pixels=int(values["max_frame_pixels"]),
             memory_directory=Path(values["memory_directory"]) if values["memory_directory"] else None,
             memory_bytes=int(values["memory_bytes"]),
+            max_video_seconds=float(values["max_video_seconds"]),
+            workers=int(values["workers"]),
+            worker_limits=WorkerLimits(
+                memory_bytes=int(values["worker_memory_bytes"]),
+                cpu_seconds=int(values["worker_cpu_seconds"]),
+                stall_seconds=float(values["worker_stall_seconds"]),
+            ),
         )
 
 
@@ -66,12 +77,19 @@ class Service:
         torch.set_num_threads(1)
         prepare_directory(parameters.credits_directory)
         settings = load_settings(parameters.checkpoint, context_length=parameters.context_length)
+        self._workers = Workers(parameters.workers, parameters.worker_limits)
         directory = parameters.memory_directory
         memory = Memory(directory, parameters.memory_bytes) if directory is not None else None
         self._stage = Stage(
             settings=settings,
             writer=PromptWriter(parameters.checkpoint, settings.token_ids),
-            library=Library(parameters.media_root, parameters.max_frame_pixels, memory),
+            library=Library(
+                parameters.media_root,
+                parameters.max_frame_pixels,
+                memory,
+                self._workers,
+                parameters.max_video_seconds,
+            ),
             limits=Limits(parameters.max_attachments),
             credits_directory=parameters.credits_directory,
             chunk_tokens=parameters.chunk_tokens,
@@ -105,6 +123,7 @@ class Service:
         self._stopping.set()
         self._pool.shutdown(wait=True)
         self._heart.join()
+        self._workers.shut_down()
 
     def _serve(self, inputs: Inputs, outbox: Outbox, session: str) -> None:
         try:

@@ -1,0 +1,131 @@
+"""Media read by the workers: what is known of a video, its frames, images.
+
+All of these call `interrupt` now and then; what that raises ends the reading. They raise RequestError for a medium that
+cannot be read or takes more than is accepted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from preprocess.exchange import SLOTS, Message
+from preprocess.frames import Picture
+from preprocess.media import Library
+from preprocess.messages import Attachment
+from preprocess.packing import pack_video
+from preprocess.size import Size
+from preprocess.subtitles import Choice
+from preprocess.video import Video
+from preprocess.workers import Worker
+
+Interrupt = Callable[[], None]
+
+
+def read_video(
+    attachment: Attachment,
+    library: Library,
+    *,
+    closer: bool,
+    subtitles: Choice,
+    subtitle_file: bytes | None,
+    interrupt: Interrupt,
+) -> bytes:
+    """`packing.pack_video` of what is known of a video before it is decoded; `closer`: of its thumbnails too."""
+    task = {"task": "look", "closer": closer, "subtitles": subtitles}
+    return _result(task, attachment, library, interrupt, subtitle_file or b"")
+
+
+def read_frames(
+    video: Video, library: Library, indices: npt.NDArray[np.int64], interrupt: Interrupt
+) -> Iterator[tuple[int, Picture]]:
+    """`frames.decode_distinct_frames` by a worker. A picture is valid until the next is asked for."""
+    task = {"task": "frames", "indices": indices.tolist()}
+    return _pictures(task, video.attachment, library, interrupt, pack_video(video))
+
+
+def read_image_size(attachment: Attachment, library: Library, interrupt: Interrupt) -> Size:
+    """The upright size of an image."""
+    return Size(*json.loads(_result({"task": "image_size"}, attachment, library, interrupt)))
+
+
+def read_image(attachment: Attachment, library: Library, interrupt: Interrupt) -> Picture:
+    ((_, picture),) = [
+        (index, picture.copy()) for index, picture in _pictures({"task": "image"}, attachment, library, interrupt)
+    ]
+    return picture
+
+
+def _result(
+    task: dict[str, Any], attachment: Attachment, library: Library, interrupt: Interrupt, content: bytes = b""
+) -> bytes:
+    with _asked(task, attachment, library, interrupt, content) as (_, messages):
+        *_, last = messages
+        return last.content
+
+
+def _pictures(
+    task: dict[str, Any], attachment: Attachment, library: Library, interrupt: Interrupt, content: bytes = b""
+) -> Iterator[tuple[int, Picture]]:
+    most_bytes = 3 * library.max_frame_pixels
+    with _asked(task, attachment, library, interrupt, content) as (worker, messages):
+        shared = None
+        for message in messages:
+            values = message.values
+            if values["kind"] == "room":
+                shared = _SharedPictures(min(int(values["slot_bytes"]), most_bytes), worker)
+            elif values["kind"] == "picture":
+                assert shared is not None
+                yield int(values["index"]), shared.picture(values["slot"], values["height"], values["width"])
+                worker.send(Message({"slot": values["slot"]}))
+
+
+@contextmanager
+def _asked(
+    task: dict[str, Any], attachment: Attachment, library: Library, interrupt: Interrupt, content: bytes
+) -> Iterator[tuple[Worker, Iterator[Message]]]:
+    """A worker that was given the task, and what it says."""
+    assert library.workers is not None
+    values = {
+        **task,
+        "name": attachment.name,
+        "media_kind": attachment.kind,
+        "max_frame_pixels": library.max_frame_pixels,
+        "max_seconds": library.max_seconds,
+    }
+    with (
+        library.open_file(attachment) as file,
+        library.workers.lend(interrupt) as worker,
+        closing(worker.run(Message(values, content, file), interrupt)) as messages,
+    ):
+        yield worker, messages
+
+
+class _SharedPictures:
+    """Memory that a worker writes pictures to. Its size is sealed: nobody can take away what is being read."""
+
+    def __init__(self, slot_bytes: int, worker: Worker) -> None:
+        file = os.memfd_create("pictures", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(file, SLOTS * slot_bytes)
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            self._memory = mmap.mmap(file, SLOTS * slot_bytes)
+            worker.send(Message({}, file=file))
+        finally:
+            os.close(file)
+        self._slot_bytes = slot_bytes
+
+    def picture(self, slot: int, height: int, width: int) -> Picture:
+        """A view; raises ValueError for one that lies outside."""
+        if not 0 <= slot < SLOTS or height < 1 or width < 1 or 3 * height * width > self._slot_bytes:
+            raise ValueError(f"a picture of {width}x{height} in slot {slot}")
+        pixels = np.frombuffer(self._memory, np.uint8, 3 * height * width, slot * self._slot_bytes)
+        return pixels.reshape(height, width, 3)

@@ -1,0 +1,174 @@
+"""A worker: the process that reads media for the stage, and may crash or be stopped instead of it.
+
+It does one task after the other, each on a file that it is handed open: it has no need of names or paths. A codec that
+leads it astray finds the limits of `WorkerLimits`, and costs the request whose file it was.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import resource
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from errno import ENOMEM
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocess.errors import RequestError
+from preprocess.exchange import SLOTS, Exchange, Message
+from preprocess.frames import Picture, decode_distinct_frames
+from preprocess.images import decode_image, read_image_size
+from preprocess.media import Library
+from preprocess.messages import Attachment
+from preprocess.packing import pack_video, unpack_video
+from preprocess.subtitles import read_subtitles
+from preprocess.video import look_closer, open_video
+
+ALIVE_SECONDS = 0.5
+_PR_SET_PDEATHSIG = 1
+
+
+def main(end: int, parent: int, memory_bytes: int, cpu_seconds: int) -> None:
+    """Serves on the descriptor `end` until the stage, the process `parent`, hangs up or is gone."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    exchange = Exchange(socket.socket(fileno=end))
+    while True:
+        try:
+            task = exchange.receive()
+        except EOFError:
+            return
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        spent = int(used.ru_utime + used.ru_stime) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + cpu_seconds, resource.RLIM_INFINITY))
+        exchange.send(_answer(task, exchange))
+
+
+def _answer(task: Message, exchange: Exchange) -> Message:
+    values = task.values
+    assert task.file is not None
+    try:
+        attachment = Attachment(values["media_kind"], values["name"], Path(f"/proc/self/fd/{task.file}"))
+        library = Library(None, values["max_frame_pixels"], max_seconds=values["max_seconds"])
+        courier = Courier(exchange)
+        content = _TASKS[values["task"]](task, attachment, library, courier)
+        courier.wait_until_all_is_read()
+    except RequestError as error:
+        if _lacks_memory(error):
+            return _error("resource_exhausted", f"{values['name']} needs more memory than is accepted to be read")
+        return _error(error.code, str(error.args[0]))
+    except MemoryError:
+        return _error("resource_exhausted", f"{values['name']} needs more memory than is accepted to be read")
+    finally:
+        os.close(task.file)
+    return Message({"kind": "done"}, content)
+
+
+def _error(code: str, message: str) -> Message:
+    return Message({"kind": "error", "code": code, "message": message})
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == ENOMEM):
+            return True
+        error = error.__cause__
+    return False
+
+
+class Courier:
+    """Brings what a task has so far to the stage: pictures, and signs of life."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._heard = time.monotonic()
+        self._memory: mmap.mmap | None = None
+        self._slot_bytes = 0
+        self._free: deque[int] = deque(range(SLOTS))
+
+    def is_alive(self) -> None:
+        """To be called where work goes on."""
+        if time.monotonic() - self._heard >= ALIVE_SECONDS:
+            self._send({"kind": "alive"})
+
+    def send_picture(self, index: int, picture: Picture) -> None:
+        """Puts a picture where the stage can see it, once there is room."""
+        if picture.nbytes > self._slot_bytes:
+            self._make_room(picture.nbytes)
+        if not self._free:
+            self._wait_for_slot()
+        assert self._memory is not None
+        slot = self._free.popleft()
+        height, width, _ = picture.shape
+        place = np.frombuffer(self._memory, np.uint8, picture.size, slot * self._slot_bytes)
+        np.copyto(place.reshape(picture.shape), picture)
+        self._send({"kind": "picture", "index": index, "slot": slot, "height": height, "width": width})
+
+    def wait_until_all_is_read(self) -> None:
+        while len(self._free) < SLOTS:
+            self._wait_for_slot()
+
+    def _make_room(self, slot_bytes: int) -> None:
+        self.wait_until_all_is_read()
+        self._send({"kind": "room", "slot_bytes": slot_bytes})
+        file = self._exchange.receive().file
+        assert file is not None
+        self._memory = mmap.mmap(file, SLOTS * slot_bytes)
+        self._slot_bytes = slot_bytes
+        os.close(file)
+
+    def _wait_for_slot(self) -> None:
+        self._free.append(self._exchange.receive().values["slot"])
+
+    def _send(self, values: dict[str, Any]) -> None:
+        self._exchange.send(Message(values))
+        self._heard = time.monotonic()
+
+
+def _look(task: Message, attachment: Attachment, library: Library, courier: Courier) -> bytes:
+    """Everything that is known of a video before it is decoded."""
+    values = task.values
+    track = False if task.content else values["subtitles"]
+    video = open_video(attachment, library, courier.is_alive, subtitles=track)
+    if values["closer"]:
+        video = look_closer(video, library, courier.is_alive)
+    if task.content:
+        video = video.with_lines(read_subtitles(task.content, f"the subtitle file of {attachment.name}"))
+    return pack_video(video)
+
+
+def _frames(task: Message, attachment: Attachment, library: Library, courier: Courier) -> bytes:
+    video = unpack_video(task.content, attachment)
+    indices = np.array(task.values["indices"], np.int64)
+    for index, picture in decode_distinct_frames(library, attachment, video.timeline, indices, courier.is_alive):
+        courier.send_picture(index, picture)
+    return b""
+
+
+def _image_size(task: Message, attachment: Attachment, library: Library, courier: Courier) -> bytes:
+    size = read_image_size(library, attachment)
+    return json.dumps([size.height, size.width]).encode()
+
+
+def _image(task: Message, attachment: Attachment, library: Library, courier: Courier) -> bytes:
+    courier.send_picture(0, decode_image(library, attachment))
+    return b""
+
+
+_TASKS: dict[str, Callable[[Message, Attachment, Library, Courier], bytes]] = {
+    "look": _look,
+    "frames": _frames,
+    "image_size": _image_size,
+    "image": _image,
+}
