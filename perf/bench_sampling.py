@@ -26,10 +26,10 @@ from scenes import Event
 sys.path.insert(0, str(Path(__file__).parents[1] / "model_repository" / "video_preprocess" / "1"))
 
 from preprocess.adaptive import longest_gap
-from preprocess.look import look_closer, open_video
 from preprocess.media import Library
 from preprocess.messages import Attachment
 from preprocess.sampling import SamplingBounds, adaptive, uniform
+from preprocess.video import look_closer, open_video
 
 CUT_SECONDS, CHANGE_SECONDS = 2.0, 5.0
 KINDS = ("cut", "appearance", "blink", "slow change")

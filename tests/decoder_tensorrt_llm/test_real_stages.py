@@ -10,6 +10,7 @@ from typing import Any
 import media
 import numpy as np
 import pytest
+import readers
 from decoder.harness import Answer, Harness, greedy, make_settings
 from encoder.chunk import Chunk as Pictures
 from encoder.session import VisionEncoder
@@ -17,7 +18,6 @@ from engine.protocol import PromptPiece, Request
 from export_vision import export_vision
 from preprocess.chunks import data_chunks
 from preprocess.digests import patch_digests
-from preprocess.media import Library
 from preprocess.plan import make_plan
 from preprocess.prompt import PromptWriter
 from preprocess.request import Inputs, Limits, parse_request
@@ -35,7 +35,7 @@ class Stages:
 
     def pieces(self, inputs: Inputs) -> tuple[Request, list[PromptPiece]]:
         """What stage 3 is given for a request, in chunks of at most 8 visual tokens."""
-        settings, library = load_settings(self.checkpoint), Library(None, max_frame_pixels=1 << 26)
+        settings, library = load_settings(self.checkpoint), readers.library(None)
         request = parse_request(inputs, Limits(max_attachments=16))
         writer = PromptWriter(self.checkpoint, settings.token_ids)
         plan = make_plan(request, settings, writer, library, lambda: None)
