@@ -16,6 +16,8 @@ def llm_arguments(plan: Plan) -> dict[str, Any]:
         "max_num_tokens": plan.profile.max_step_tokens,
         "max_seq_len": plan.context_tokens,
         "enable_chunked_prefill": True,
+        # What answers with a response_format are checked by.
+        "guided_decoding_backend": "llguidance",
         "kv_cache_config": {
             # The plan's own count, rather than a share of whatever is free at start.
             "max_tokens": plan.cache_tokens,

@@ -22,6 +22,7 @@ def llm_arguments(**changes: Any) -> dict[str, Any]:
         "max_num_tokens": 1024,
         "max_seq_len": 2048,
         "enable_chunked_prefill": True,
+        "guided_decoding_backend": "llguidance",
         "kv_cache_config": {
             "max_tokens": CACHE_TOKENS,
             "dtype": "auto",

@@ -25,8 +25,9 @@ import pytest
 import torch
 from decoder.harness import digests, make_settings
 from engine.checkpoint import read_model_config
-from engine.protocol import Failed, PromptPiece, Request, Tokens
+from engine.protocol import Admitted, Failed, PromptPiece, Request, Tokens
 from engine.pytorch.pytorch_engine import create_engine
+from engine.response_format import ResponseFormat
 from engine.sampling_parameters import SamplingParameters
 from tokenizers import Tokenizer
 
@@ -98,6 +99,16 @@ class DisaggregatedParamsWithLayout(DisaggregatedParams):
     multimodal_layout: DisaggPrefillMultimodalInputs | None = None
 
 
+@dataclass(kw_only=True)
+class GuidedDecodingParams:
+    json: str | None = None
+    regex: str | None = None
+
+    def ours(self) -> ResponseFormat:
+        assert (self.json is None) != (self.regex is None), "only one guide can be used"
+        return ResponseFormat("json_schema", self.json) if self.json else ResponseFormat("regex", self.regex or "")
+
+
 @dataclass
 class SamplingParams:
     end_id: int | None = None
@@ -115,6 +126,7 @@ class SamplingParams:
     frequency_penalty: float | None = None
     detokenize: bool = True
     add_special_tokens: bool = True
+    guided_decoding: GuidedDecodingParams | None = None
 
     def __post_init__(self) -> None:
         assert self.end_id is not None, "it would be looked up in a tokenizer"
@@ -138,13 +150,14 @@ class SamplingParams:
             presence_penalty=self.presence_penalty or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,
             ignore_eos=True,
+            response_format=None if self.guided_decoding is None else self.guided_decoding.ours(),
         )
 
 
 class Result:
     """What `generate_async` returns: outputs as they come, each with all tokens so far."""
 
-    def __init__(self, llm: LLM, session: str, begin: Callable[[], None], *, strip_stop: bool) -> None:
+    def __init__(self, llm: LLM, session: str, begin: Callable[[], PromptPiece], *, strip_stop: bool) -> None:
         self._llm, self._session, self._begin, self._strip_stop = llm, session, begin, strip_stop
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Any] = asyncio.Queue()
@@ -163,9 +176,12 @@ class Result:
         reason = None
         await asyncio.sleep(0.01)
         if not self.aborted:
-            self._begin()
+            piece = self._begin()
         while reason is None:
             match await self._events.get():
+                case Admitted():
+                    self._llm.engine.feed(self._session, piece)
+                    continue
                 case Tokens(ids, finish_reason):
                     self._ids += ids
                     reason = finish_reason or None
@@ -199,11 +215,13 @@ class LLM:
         kv_cache_config: dict[str, Any],
         scheduler_config: dict[str, Any],
         cuda_graph_config: dict[str, Any],
+        guided_decoding_backend: str,
         disable_mm_encoder: bool = False,
     ) -> None:
         assert enable_chunked_prefill, "a prompt longer than max_num_tokens would be refused"
         assert set(kv_cache_config) == {"max_tokens", "dtype", "enable_block_reuse", "tokens_per_block"}
         assert scheduler_config == {"capacity_scheduler_policy": "GUARANTEED_NO_EVICT"}
+        assert guided_decoding_backend in ("xgrammar", "llguidance")
         assert set(cuda_graph_config) == {"batch_sizes", "enable_padding"}
         settings = make_settings(Path(model), kv_cache_tokens=kv_cache_config["max_tokens"])
         self.config = read_model_config(Path(model))
@@ -230,7 +248,7 @@ class LLM:
         token_ids = self._token_ids(inputs, disaggregated_params)
         assert len(token_ids) + sampling_params.max_tokens <= self.max_seq_len
 
-        def begin() -> None:
+        def begin() -> PromptPiece:
             """In the worker, some time later: handles are read here."""
             tokens, positions, next_position = len(token_ids), np.arange(len(token_ids), dtype=np.int32), len(token_ids)
             rows, positions = np.zeros((0, self.config.row_width), np.float32), np.tile(positions, (3, 1))
@@ -240,7 +258,7 @@ class LLM:
                 positions, next_position = self._positions(disaggregated_params, tokens)
             shown = digests(np.isin(token_ids, self.config.visual_token_ids), rows)
             self.engine.open(session, Request(token_ids, positions, shown, next_position, sampling_params.ours()))
-            self.engine.feed(session, PromptPiece(0, token_ids, positions, rows, last=True))
+            return PromptPiece(0, token_ids, positions, rows, last=True)
 
         self.results[session] = Result(self, session, begin, strip_stop=self.strip_stop)
         return self.results[session]
@@ -318,7 +336,7 @@ def install(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         "tensorrt_llm.inputs.multimodal": (
             {} if kind == "single" else {"DisaggPrefillMultimodalInputs": DisaggPrefillMultimodalInputs}
         ),
-        "tensorrt_llm.llmapi": {},
+        "tensorrt_llm.llmapi": {"GuidedDecodingParams": GuidedDecodingParams},
         "tensorrt_llm.llmapi.llm_args": {"TorchLlmArgs": types.SimpleNamespace(model_fields=arguments)},
         "tensorrt_llm._torch": {},
         "tensorrt_llm._torch.shared_tensor": {"SharedTensorContainer": SharedTensorContainer},

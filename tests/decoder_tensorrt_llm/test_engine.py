@@ -1,4 +1,5 @@
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,9 @@ from decoder_tensorrt_llm import double
 from decoder_tensorrt_llm.conftest import CACHE_TOKENS
 from engine.errors import RequestError
 from engine.protocol import EngineState
+from engine.response_format import ResponseFormat
 from engine.sampling_parameters import SamplingParameters
+from tokenizers import Tokenizer
 
 StartHarness = Callable[..., Harness]
 
@@ -97,6 +100,19 @@ def pytorch_ids(checkpoint: Path, prompt: Prompt, sampling: SamplingParameters) 
         return running.ask(prompt, sampling).ids
     finally:
         running.engine.close()
+
+
+@pytest.mark.parametrize(
+    "wanted", [ResponseFormat("regex", "[0-9]{4}"), ResponseFormat("json_schema", '{"enum": [2011]}')]
+)
+def test_a_response_format_means_the_same_to_both_engines(
+    harness: StartHarness, checkpoint: Path, wanted: ResponseFormat
+) -> None:
+    sampling = SamplingParameters(max_tokens=20, response_format=wanted)
+    answer = harness().ask(make_prompt(checkpoint, seed=6, frames=0), sampling)
+    text = Tokenizer.from_file(str(checkpoint / "tokenizer.json")).decode(answer.ids)
+    assert answer.finish_reason == "stop"
+    assert re.fullmatch("[0-9]{4}" if wanted.kind == "regex" else "2011", text)
 
 
 @pytest.mark.parametrize("strip_stop", [False, True])

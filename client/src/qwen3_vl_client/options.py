@@ -25,6 +25,9 @@ class SamplingParameters:
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     return_token_ids: bool | None = None
+    response_format: Mapping[str, Any] | None = None
+    """The form of the answer, in OpenAI's words: `{"type": "json_object"}`, `{"type": "json_schema", "json_schema":
+    {"schema": …}}`; or `{"type": "regex", "regex": …}`."""
 
 
 @dataclass(frozen=True)

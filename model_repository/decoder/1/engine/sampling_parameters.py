@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from engine.errors import invalid_argument
+from engine.response_format import ResponseFormat, ResponseFormatError, parse_response_format
 
 MAX_STOP_STRINGS = 64
 MAX_STOP_STRING_CHARACTERS = 1024
@@ -22,7 +23,7 @@ class SamplingParameters:
     temperature: 0 is greedy. top_k: 0 is off. top_p 1 and min_p 0 are off.
     repetition_penalty: over prompt and answer; presence_penalty, frequency_penalty: over the answer.
     seed: None draws one. stop: strings that end the answer and are not part of it. stop_token_ids: beside eos.
-    return_token_ids: adds `token_ids` to usage.
+    return_token_ids: adds `token_ids` to usage. response_format: None is free text.
     """
 
     max_tokens: int
@@ -40,6 +41,7 @@ class SamplingParameters:
     ignore_eos: bool = False
     skip_special_tokens: bool = True
     return_token_ids: bool = False
+    response_format: ResponseFormat | None = None
 
 
 def parse_sampling_parameters(text: str, defaults: SamplingParameters) -> SamplingParameters:
@@ -56,6 +58,11 @@ def parse_sampling_parameters(text: str, defaults: SamplingParameters) -> Sampli
         raise invalid_argument(
             f"sampling_parameters.min_tokens is {parameters.min_tokens}; at most max_tokens, {parameters.max_tokens},"
             " is accepted"
+        )
+    if parameters.response_format is not None and (parameters.min_tokens or parameters.ignore_eos):
+        raise invalid_argument(
+            f"sampling_parameters has a response_format with min_tokens {parameters.min_tokens} and ignore_eos"
+            f" {_show(parameters.ignore_eos)}; it decides itself where an answer ends, so 0 and false are accepted"
         )
     return parameters
 
@@ -134,6 +141,13 @@ def _token_ids(key: str, value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
+def _response_format(key: str, value: Any) -> ResponseFormat | None:
+    try:
+        return parse_response_format(value)
+    except ResponseFormatError as error:
+        raise invalid_argument(f"sampling_parameters.{key} is {_show(value)}; {error}") from None
+
+
 _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "max_tokens": _integer(1, 2**31 - 1),
     "min_tokens": _integer(0, 2**31 - 1),
@@ -150,5 +164,6 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "ignore_eos": _boolean,
     "skip_special_tokens": _boolean,
     "return_token_ids": _boolean,
+    "response_format": _response_format,
 }
 assert list(_CHECKS) == [field.name for field in fields(SamplingParameters)]

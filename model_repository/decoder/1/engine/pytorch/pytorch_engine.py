@@ -15,6 +15,8 @@ from engine.protocol import Admitted, EngineState, Failed, Listener, Prefilled, 
 from engine.pytorch.batch import Work, build_batch
 from engine.pytorch.block_manager import BlockManager
 from engine.pytorch.content import Content
+from engine.pytorch.grammar import Grammar
+from engine.pytorch.grammar_compiler import GrammarCompiler
 from engine.pytorch.kv_cache import KVCache, choose_cache_tokens
 from engine.pytorch.prefix_cache import PrefixCache
 from engine.pytorch.prompt import to_stretch
@@ -58,6 +60,7 @@ class PyTorchEngine:
         model: TextModel,
         cache: KVCache,
         scheduler: Scheduler,
+        grammars: GrammarCompiler,
         config: ModelConfig,
         generation: GenerationConfig,
         limits: Limits,
@@ -69,6 +72,7 @@ class PyTorchEngine:
         self._model = model
         self._cache = cache
         self._scheduler = scheduler
+        self._grammars = grammars
         self._config = config
         self._eos_token_ids = frozenset(generation.eos_token_ids)
         self._limits = limits
@@ -88,10 +92,19 @@ class PyTorchEngine:
         self._thread.start()
 
     def open(self, session: str, request: Request) -> None:
-        """Queues a session for KV blocks. Its answer is cut to what the context and the whole cache can hold.
+        """Queues a session for KV blocks, when its grammar is compiled if it has one.
 
-        Raises invalid_argument for a prompt that can never fit and resource_exhausted when the queue is full.
+        Raises invalid_argument for a prompt that can never fit and resource_exhausted when the queue is full; who waits
+        for a grammar is told so by `Failed`.
         """
+        wanted = request.sampling.response_format
+        if wanted is None:
+            self._queue(session, request, None)
+        else:
+            self._grammars.start(session, wanted, lambda grammar: self._queue(session, request, grammar))
+
+    def _queue(self, session: str, request: Request, grammar: Grammar | None) -> None:
+        """Its answer is cut to what the context and the whole cache can hold."""
         block_size = self._cache.block_size
         cache_tokens = self._scheduler.blocks.total * block_size
         # The last generated token needs no room in the cache.
@@ -110,6 +123,7 @@ class PyTorchEngine:
             stop_token_ids=self._stop_token_ids(sampling),
             counts=TokenCounts(request.token_ids, config.vocab_size, self._device) if _penalises(sampling) else None,
             content=Content(request, config.visual_token_ids, max_tokens, block_size),
+            grammar=grammar,
         )
         # Outside of the lock: a long prompt has many names.
         sequence.content.name(request.prompt_tokens // block_size - 1)
@@ -142,6 +156,7 @@ class PyTorchEngine:
 
     def cancel(self, session: str) -> None:
         """Forgets the session; its blocks are free after the step that is being computed."""
+        self._grammars.cancel(session)
         with self._lock:
             sequence = self._sequences.pop(session, None)
             if sequence is None:
@@ -162,6 +177,7 @@ class PyTorchEngine:
 
     def close(self) -> None:
         """Ends the thread after the step that is being computed."""
+        self._grammars.close()
         with self._lock:
             self._closed = True
             self._changed.notify()
@@ -265,7 +281,9 @@ class PyTorchEngine:
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:
         with self._lock:
-            self._report(sequence, Failed(f"internal: the engine failed: {type(error).__name__}: {error}"))
+            known = isinstance(error, RequestError)
+            message = str(error) if known else f"internal: the engine failed: {type(error).__name__}: {error}"
+            self._report(sequence, Failed(message))
             self._forget(sequence)
 
     def _report(self, sequence: Sequence, event: Prefilled | Tokens | Failed) -> None:
@@ -311,6 +329,7 @@ def build_engine(
     if blocks < 1:
         raise ValueError(f"a KV cache of {cache_tokens} tokens holds no block of {settings.block_size}")
     logger.info("KV cache: %d blocks of %d tokens in %s on %s", blocks, settings.block_size, dtype, device)
+    generation = read_generation_config(settings.checkpoint, settings.default_max_tokens)
     scheduler = Scheduler(
         PrefixCache(BlockManager(blocks), settings.block_size, enabled=settings.prefix_cache),
         block_size=settings.block_size,
@@ -322,8 +341,15 @@ def build_engine(
         model=model,
         cache=KVCache(config, blocks, settings.block_size, device, dtype),
         scheduler=scheduler,
+        grammars=GrammarCompiler(
+            settings.checkpoint / "tokenizer.json",
+            config.vocab_size,
+            generation.eos_token_ids,
+            max_waiting=settings.max_waiting,
+            listener=listener,
+        ),
         config=config,
-        generation=read_generation_config(settings.checkpoint, settings.default_max_tokens),
+        generation=generation,
         limits=Limits(settings.context_length or config.max_position_embeddings, settings.max_waiting),
         listener=listener,
         device=device,

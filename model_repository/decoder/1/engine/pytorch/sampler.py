@@ -6,6 +6,7 @@ from collections.abc import Sequence as SequenceOf
 
 import torch
 
+from engine.pytorch.constraint import constrain
 from engine.pytorch.sequence import Sequence
 
 # As in vLLM: below it, dividing logits by the temperature overflows, and the draw would be greedy anyway.
@@ -17,7 +18,10 @@ def sample(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> torch.Tenso
 
     Order and semantics are vLLM's: min_tokens, penalties, temperature, min_p, top_k, top_p. Each sequence draws from a
     random generator of its own, one number per token, so that a seed gives the same answer in any batch.
+
+    Raises invalid_argument, before anything is drawn, where a grammar cannot be followed any further.
     """
+    constrain(logits, [sequence.grammar for sequence in sequences])
     _forbid_early_stop(logits, sequences)
     _penalise(logits, sequences)
     tokens = logits.argmax(dim=-1)

@@ -11,6 +11,7 @@ import torch
 
 from engine.protocol import Request
 from engine.pytorch.content import Content
+from engine.pytorch.grammar import Grammar
 from engine.pytorch.prefix_cache import Reservation
 from engine.pytorch.prompt import Prompt
 from engine.pytorch.token_counts import TokenCounts
@@ -49,6 +50,7 @@ class Sequence:
         stop_token_ids: frozenset[int],
         counts: TokenCounts | None,
         content: Content,
+        grammar: Grammar | None = None,
     ) -> None:
         self.session = session
         self.prompt_tokens = request.prompt_tokens
@@ -59,6 +61,7 @@ class Sequence:
         self.prompt = Prompt()
         self.counts = counts
         self.content = content
+        self.grammar = grammar
         self.random = random.Random(request.sampling.seed)
         self.output: list[int] = []
         self.generated = 0
@@ -80,8 +83,9 @@ class Sequence:
 
     @property
     def decoding(self) -> bool:
-        """Whether its next token can be computed."""
-        return not self.prefilling and self.generated < self.max_tokens
+        """Whether its next token can be computed: what a grammar allows is known when the one before is."""
+        known = self.grammar is None or self.generated == len(self.output)
+        return not self.prefilling and self.generated < self.max_tokens and known
 
     @property
     def reserved_tokens(self) -> int:
@@ -132,6 +136,8 @@ class Sequence:
         """Adds a generated token that is known on the host now."""
         self.content.append(token_id, self.next_position + len(self.output))
         self.output.append(token_id)
+        if self.grammar is not None:
+            self.grammar.advance(token_id)
 
     def newly_filled(self, block_size: int) -> range:
         """Its blocks, by index, that have become full of known tokens since the last call."""

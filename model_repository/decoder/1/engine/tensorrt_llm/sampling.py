@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from engine.response_format import ResponseFormat
 from engine.sampling_parameters import SamplingParameters
 
 # Values at which a penalty or a filter does nothing; they are left out.
@@ -15,6 +16,11 @@ _NEUTRAL = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
+
+
+def guided_decoding_arguments(wanted: ResponseFormat) -> dict[str, Any]:
+    """Keyword arguments of `tensorrt_llm.llmapi.GuidedDecodingParams`."""
+    return {"regex": wanted.grammar} if wanted.kind == "regex" else {"json": wanted.grammar}
 
 
 def sampling_arguments(

@@ -21,7 +21,7 @@ from engine.settings import Settings
 from engine.tensorrt_llm.collected import CollectedPrompt
 from engine.tensorrt_llm.handover import hand_over
 from engine.tensorrt_llm.reservations import Reservations
-from engine.tensorrt_llm.sampling import sampling_arguments
+from engine.tensorrt_llm.sampling import guided_decoding_arguments, sampling_arguments
 from engine.tensorrt_llm.support import Support, probe
 
 logger = logging.getLogger(__name__)
@@ -174,6 +174,10 @@ class TensorRTLLMEngine:
         from tensorrt_llm import SamplingParams
 
         arguments = sampling_arguments(session.request.sampling, session.max_tokens, session.stop_token_ids)
+        if (wanted := session.request.sampling.response_format) is not None:
+            from tensorrt_llm.llmapi import GuidedDecodingParams
+
+            arguments["guided_decoding"] = GuidedDecodingParams(**guided_decoding_arguments(wanted))
         with self._lock:
             if session.over:
                 return None

@@ -1,0 +1,92 @@
+"""Grammars are compiled by a thread of their own: neither sessions nor the engine's steps wait for one."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from engine.errors import RequestError, invalid_argument
+from engine.protocol import Failed, Listener
+from engine.pytorch.grammar import Grammar, GrammarError, load_tokens
+from engine.pytorch.grammar_trial import GrammarTrial
+from engine.response_format import ResponseFormat
+
+logger = logging.getLogger(__name__)
+
+
+class GrammarCompiler:
+    """Compiles one grammar after the other; what it needs for that is made for the first one."""
+
+    def __init__(
+        self,
+        tokenizer: Path,
+        vocab_size: int,
+        eos_token_ids: Sequence[int],
+        *,
+        max_waiting: int,
+        listener: Listener,
+    ) -> None:
+        self._max_waiting = max_waiting
+        self._listener = listener
+        self._tokens = functools.cache(functools.partial(load_tokens, tokenizer, vocab_size, eos_token_ids))
+        self._trial = GrammarTrial(tokenizer, vocab_size, eos_token_ids)
+        self._sessions: set[str] = set()
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grammars")
+
+    def start(self, session: str, wanted: ResponseFormat, then: Callable[[Grammar], None]) -> None:
+        """Calls `then` with the session's grammar, from the compiler's thread, unless the session is cancelled before.
+
+        What goes wrong later, in `then` too, is reported to the listener. Raises resource_exhausted when too many wait.
+        """
+        with self._lock:
+            if len(self._sessions) > self._max_waiting:
+                raise RequestError(
+                    "resource_exhausted",
+                    f"{len(self._sessions)} requests are waiting for their response_format and no more may;"
+                    " try again later",
+                )
+            self._sessions.add(session)
+        self._pool.submit(self._run, session, wanted, then)
+
+    def cancel(self, session: str) -> None:
+        """Forgets the session; `then` is not called any more when this returns."""
+        with self._lock:
+            self._sessions.discard(session)
+
+    def close(self) -> None:
+        """Returns when the grammar that is being compiled is done."""
+        self._pool.shutdown(cancel_futures=True)
+        self._trial.close()
+
+    def _run(self, session: str, wanted: ResponseFormat, then: Callable[[Grammar], None]) -> None:
+        if session not in self._sessions:
+            return
+        try:
+            grammar = self._compile(wanted)
+            with self._lock:
+                if session in self._sessions:
+                    then(grammar)
+        except RequestError as error:
+            self._fail(session, str(error))
+        except Exception as error:
+            logger.exception("the grammar of session %s failed", session)
+            self._fail(session, f"internal: the grammar failed: {type(error).__name__}: {error}")
+        finally:
+            self.cancel(session)
+
+    def _compile(self, wanted: ResponseFormat) -> Grammar:
+        try:
+            self._trial.run(wanted)
+            return Grammar(self._tokens(), wanted)
+        except GrammarError as error:
+            raise invalid_argument(f"sampling_parameters.response_format cannot be used: {error}") from None
+
+    def _fail(self, session: str, message: str) -> None:
+        with self._lock:
+            if session in self._sessions:
+                self._listener(session, Failed(message))
