@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from api.conftest import running
+from api.stack import running
 from qwen3_vl_client.api import Settings, limits
 from qwen3_vl_client.api.errors import ApiError
 from qwen3_vl_client.api.keys import ApiKeys, read_keys

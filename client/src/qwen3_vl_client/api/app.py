@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..connection import address
 from ..uploads import Uploads
 from . import chat, errors, files, operations
 from .body_limit import BodyLimitMiddleware
+from .chat_response import ChatCompletionChunk
 from .engine_probe import EngineProbe
 from .fetch import Fetcher
 from .keys import ApiKeys
@@ -82,21 +83,27 @@ def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after"],
         )
-    _describe_truthfully(app)
+    _describe_truthfully(app, settings.models)
     return app
 
 
-def _describe_truthfully(app: FastAPI) -> None:
-    """Takes from the OpenAPI description the validation errors that FastAPI would answer: here they are 400."""
+def _describe_truthfully(app: FastAPI, models: Sequence[str]) -> None:
+    """Puts into the OpenAPI description which models there are and what a stream's chunks look like, and takes from it
+    the validation errors that FastAPI would answer: here they are 400."""
     generated = app.openapi
+    chunk = ChatCompletionChunk.model_json_schema(ref_template="#/components/schemas/{model}")
 
     def openapi() -> dict[str, Any]:
         described = generated()
+        schemas = described["components"]["schemas"]
+        schemas["ChatRequest"]["properties"]["model"]["enum"] = list(models)
+        schemas.update(chunk.get("$defs", {}))
+        schemas["ChatCompletionChunk"] = {name: value for name, value in chunk.items() if name != "$defs"}
         for operations_of_path in described["paths"].values():
             for operation in operations_of_path.values():
                 operation["responses"].pop("422", None)
         for name in ("HTTPValidationError", "ValidationError"):
-            described["components"]["schemas"].pop(name, None)
+            schemas.pop(name, None)
         return described
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -39,6 +39,25 @@ router = APIRouter(prefix="/v1")
 
 _STARTED = int(time.time())
 _MODEL_OWNER = "qwen3-vl-triton"
+_SCHEMAS = "#/components/schemas"
+_EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": {
+            "anyOf": [
+                {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": {
+                        "anyOf": [{"$ref": f"{_SCHEMAS}/ChatCompletionChunk"}, {"$ref": f"{_SCHEMAS}/ErrorBody"}]
+                    },
+                },
+                {"const": "[DONE]"},
+            ]
+        }
+    },
+}
 _ERRORS = documented(
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
@@ -81,8 +100,8 @@ async def retrieve_model(model: str, shared: Shared, owner: Owner) -> Model:
     response_model=ChatCompletion,
     responses={
         200: {
-            "description": "The answer; with `stream`, server-sent events of `ChatCompletionChunk`, then `[DONE]`.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "description": "The answer; with `stream`, server-sent events: chunks, then `[DONE]`.",
+            "content": {"text/event-stream": {"schema": _EVENT}},
         },
         **_ERRORS,
     },

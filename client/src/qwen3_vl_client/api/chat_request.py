@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from .video_kwargs import MediaIoKwargs, MmProcessorKwargs, VideoOptions, merged_video_options
 
@@ -63,6 +63,23 @@ Content = Annotated[
     Annotated[str, Tag("text")] | Annotated[list[Part], Field(min_length=1), Tag("parts")], Discriminator(_is_text)
 ]
 Nothing = Annotated[list[Any], Field(max_length=0)] | None
+
+
+def _of_type(expected: type) -> BeforeValidator:
+    """Python's 0, 0.0 and False are equal; JSON's are not."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not expected:
+            raise ValueError(f"a value of the type {expected.__name__} is accepted")
+        return value
+
+    return BeforeValidator(check)
+
+
+Zero = Annotated[Literal[0], _of_type(int)]
+One = Annotated[Literal[1], _of_type(int)]
+No = Annotated[Literal[False], _of_type(bool)]
+Yes = Annotated[Literal[True], _of_type(bool)]
 
 
 class SystemMessage(_Body):
@@ -166,21 +183,21 @@ class ChatRequest(_Body):
     """Which frames are looked at, and how closely, in the server's own words; they win over vLLM's."""
 
     # Accepted as far as they ask for nothing else than what is done.
-    n: Literal[1] | None = None
-    logprobs: Literal[False] | None = None
-    top_logprobs: Literal[0] | None = None
+    n: One | None = None
+    logprobs: No | None = None
+    top_logprobs: Zero | None = None
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
     modalities: list[Literal["text"]] | None = None
     tools: Nothing = None
     functions: Nothing = None
     tool_choice: Literal["none", "auto"] | None = None
     reasoning_effort: Literal["none"] | None = None
-    echo: Literal[False] | None = None
-    add_generation_prompt: Literal[True] | None = None
-    continue_final_message: Literal[False] | None = None
-    add_special_tokens: Literal[False] | None = None
-    include_stop_str_in_output: Literal[False] | None = None
-    use_beam_search: Literal[False] | None = None
+    echo: No | None = None
+    add_generation_prompt: Yes | None = None
+    continue_final_message: No | None = None
+    add_special_tokens: No | None = None
+    include_stop_str_in_output: No | None = None
+    use_beam_search: No | None = None
     chat_template_kwargs: Annotated[dict[str, Any], Field(max_length=0)] | None = None
 
     # Ignored: they change no answer.

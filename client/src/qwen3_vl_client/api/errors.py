@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from ..errors import (
     Cancelled,
@@ -169,7 +170,20 @@ async def _answer_http_exception(request: Request, error: Exception) -> JSONResp
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     message = f"{request.method} {request.url.path}: {error.detail}"
-    return _response(status, _details(status, message, None, status.name.lower()), error.headers)
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["allow"] = ", ".join(_methods(request))
+    return _response(status, _details(status, message, None, status.name.lower()), headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """What a path accepts. Starlette tells the methods of the first route that has it only."""
+    return [
+        method.upper()
+        for path, operations in request.app.openapi()["paths"].items()
+        if compile_path(path)[0].match(request.url.path)
+        for method in operations
+    ]
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -1,0 +1,71 @@
+"""A real server on a small random checkpoint, with the API before it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from checkpoint_factory import SHAPES, make_checkpoint
+from media import make_image, make_video
+from qwen3_vl_client.api import Settings, create_app
+from qwen3_vl_client.api.fetch import Fetcher
+from serving import Server
+
+KEYS = {"ann": "key-of-ann", "bob": "key-of-bob"}
+
+
+@contextlib.contextmanager
+def running(settings: Settings, fetcher: Fetcher | None = None) -> Iterator[str]:
+    """The API on a free port of 127.0.0.1; gives its `http://127.0.0.1:PORT`."""
+    config = uvicorn.Config(create_app(settings, fetcher), port=0, log_level="warning", timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the API did not start"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def media_folder(root: Path) -> Path:
+    """A media root with a video and a picture."""
+    (root / "clips").mkdir(parents=True)
+    make_video(root / "clips" / "clip.mp4", width=96, height=64, frames=20, fps=10, seed=3)
+    (root / "clips" / "picture.png").write_bytes(make_image(width=96, height=64, seed=5))
+    return root
+
+
+def real_server(checkpoint: Path, media_root: Path) -> Server:
+    """Serves a random checkpoint, which is made in the folder `checkpoint`."""
+    make_checkpoint(checkpoint, seed=1, shape=SHAPES["small"])
+    settings = {
+        "video_preprocess.media_root": str(media_root),
+        "decoder.kv_cache_tokens": "16384",
+        "decoder.context_length": "8192",
+        "video_preprocess.context_length": "8192",
+        "decoder.threads": "1",
+        "vision_encoder.threads": "1",
+    }
+    return Server(checkpoint, settings)
+
+
+def api_settings(triton: Server, media_root: Path) -> Settings:
+    """Small limits, and one key each for two owners."""
+    return Settings(
+        media_root=media_root,
+        url=triton.grpc_url,
+        models=("test-model", "another-name"),
+        api_keys=KEYS,
+        cors_origins=("https://page.example",),
+        upload_quota_bytes=8 * 2**20,
+        max_body_bytes=4 * 2**20,
+        requests_per_minute=1_000_000,
+    )

@@ -1,0 +1,24 @@
+"""The API's own OpenAPI description is held against it (`make fuzz-api` for longer)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx2
+from api.stack import KEYS
+from fuzz_api import hold_against_description
+
+
+def test_answers_are_as_described(api: str, tmp_path: Path) -> None:
+    done = hold_against_description(api, KEYS["ann"], cases=5, seed=0, folder=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "10 selected / 10 total" in done.stdout
+
+
+def test_the_description_tells_what_is_served(api: str) -> None:
+    described = httpx2.get(f"{api}/openapi.json").json()
+    assert described["components"]["schemas"]["ChatRequest"]["properties"]["model"]["enum"] == [
+        "test-model",
+        "another-name",
+    ]
+    assert httpx2.get(f"{api}/docs").is_success
