@@ -256,7 +256,7 @@ def test_an_answer_is_streamed_with_credits_and_usage(stage_3: Callable[..., Sta
     seconds = usage["seconds"]
     assert seconds["preprocess"] == {"plan": 1.5, "decode": 2.5, "waited": 0.5}
     assert seconds["encode"]["busy"] == pytest.approx(0.25 * sum(len(p.rows) > 0 for p in client.prompt.pieces(20, 60)))
-    assert set(seconds["decoder"]) == {"waited_for_blocks", "prefill", "generate"}
+    assert set(seconds["decoder"]) == {"waited_for_blocks", "prefill", "generate", "longest_between_tokens"}
     assert seconds["total"] >= seconds["first_token"] > 0
 
 

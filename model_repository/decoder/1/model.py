@@ -18,10 +18,12 @@ from engine.credits import close_abandoned
 from engine.detokenizer import Vocabulary
 from engine.engines import create_engine
 from engine.errors import RequestError
+from engine.metrics import Metrics
 from engine.reply import Response
 from engine.session import Services
 from engine.sessions import ChunkArrived, EngineSpoke, Inbox, Message, Sessions, StateAsked, StopAsked
 from engine.settings import read_settings
+from metrics_port import MetricsPort
 from tokenizers import Tokenizer
 
 # Names of pb_utils.TritonError's codes by status code; pb_utils has the class only after this module was imported.
@@ -75,8 +77,10 @@ class TritonPythonModel:
             vocabulary=Vocabulary(Tokenizer.from_file(str(settings.checkpoint / "tokenizer.json"))),
             defaults=read_generation_config(settings.checkpoint, settings.default_max_tokens).defaults,
             settings=settings,
+            metrics=Metrics(),
         )
         self._sessions = Sessions(services, self._inbox)
+        self._metrics_port = MetricsPort(services.metrics, self._engine)
         close_abandoned(settings.credits_directory)
 
     def execute(self, requests: list[Any]) -> None:
@@ -91,6 +95,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Ends all sessions with an error, then the engine."""
         self._sessions.close()
+        self._metrics_port.close()
         self._engine.close()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.answer import Answer
 from engine.checkpoint import ModelConfig
@@ -11,6 +11,15 @@ from engine.credits import Credits
 from engine.detokenizer import Vocabulary
 from engine.errors import RequestError, invalid_argument
 from engine.intake import Intake
+from engine.metrics import (
+    BETWEEN_TOKENS_SECONDS,
+    FIRST_TOKEN_SECONDS,
+    PREFIX_HIT_TOKENS,
+    QUEUE_SECONDS,
+    REQUESTS,
+    TOKENS,
+    Metrics,
+)
 from engine.ordering import InOrder
 from engine.protocol import Admitted, Engine, Event, Failed, Prefilled, Tokens, Waiting
 from engine.reply import Reply
@@ -28,6 +37,7 @@ class Services:
     vocabulary: Vocabulary
     defaults: SamplingParameters
     settings: Settings
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 class Session:
@@ -42,6 +52,7 @@ class Session:
         self.over = False
         self._services = services
         self._engine = services.engine
+        self._metrics = services.metrics
         # Stage 1 sends the two chunks before the plan's without credits, and an error.
         self._order: InOrder[Chunk] = InOrder(services.settings.chunks_in_flight + 2)
         self._heard = 0.0
@@ -84,21 +95,31 @@ class Session:
                 self._progress("waiting", now, queue_place=place)
             case Admitted(held_tokens):
                 self._timeline.admitted = now
+                self._metrics.dequeued(self.name)
+                self._metrics.observe(QUEUE_SECONDS, now - (self._timeline.planned or now))
+                self._metrics.count(PREFIX_HIT_TOKENS, held_tokens)
                 self._intake.admit(held_tokens)
                 self._admit(held_tokens)
                 self._grant(self._services.settings.chunks_in_flight)
                 self._progress("prefill", now)
             case Prefilled(tokens):
                 self._intake.prefilled_tokens += tokens
+                self._metrics.count(TOKENS, tokens, "prefill")
                 self._grant(self._intake.credits_due())
                 self._progress("prefill", now)
             case Tokens(ids, finish_reason):
-                if self._timeline.first_token is None:
-                    self._timeline.first_token = now
+                self._observe_tokens(len(ids), now)
                 if reason := self._answer.add(ids, finish_reason):
                     self.finish(reason, now)
             case Failed(message):
                 self.fail(message)
+
+    def _observe_tokens(self, count: int, now: float) -> None:
+        self._metrics.count(TOKENS, count, "decode")
+        if self._timeline.first_token is None:
+            self._metrics.observe(FIRST_TOKEN_SECONDS, now - self._timeline.started)
+        for gap in self._timeline.add_tokens(count, now):
+            self._metrics.observe(BETWEEN_TOKENS_SECONDS, gap)
 
     def check(self, now: float) -> None:
         """Looks for what ends a session without a word: silence, the end of stage 1, the time limit."""
@@ -120,6 +141,7 @@ class Session:
         if self.over:
             return
         self._release()
+        self._metrics.count(REQUESTS, label=reason)
         if self._answer is not None:
             plan = self._intake.plan if self._intake else None
             usage = {
@@ -139,6 +161,7 @@ class Session:
         if self.over:
             return
         self._release()
+        self._metrics.count(REQUESTS, label=message.partition(":")[0])
         if self._reply is not None:
             self._reply.fail(message)
 
@@ -174,6 +197,7 @@ class Session:
         self._intake = Intake(plan, request.token_ids)
         self._timeline.planned = chunk.arrived
         self._progress("waiting", chunk.arrived)
+        self._metrics.queued(self.name, chunk.arrived)
         self._engine.open(self.name, request)
 
     def _feed(self, chunk: Chunk) -> None:
@@ -205,6 +229,7 @@ class Session:
 
     def _release(self) -> None:
         self.over = True
+        self._metrics.dequeued(self.name)
         self._engine.cancel(self.name)
         if self._credits is not None:
             self._credits.close()

@@ -11,6 +11,7 @@ from typing import Any
 class Timeline:
     """When things happened to a session, in seconds of the system's monotonic clock; None: not yet.
 
+    longest_gap: seconds between two of its tokens at most
     encode_busy, encode_waited: seconds that its chunks were worked on by stage 2, and waited for it
     preprocess: what stage 1 says about itself
     """
@@ -19,9 +20,20 @@ class Timeline:
     planned: float | None = None
     admitted: float | None = None
     first_token: float | None = None
+    last_token: float | None = None
+    longest_gap: float = 0.0
     encode_busy: float = 0.0
     encode_waited: float = 0.0
     preprocess: Mapping[str, Any] | None = None
+
+    def add_tokens(self, count: int, now: float) -> list[float]:
+        """Notes tokens that came together; returns the seconds between them and the one before, shared evenly."""
+        before, self.last_token = self.last_token, now
+        if before is None:
+            self.first_token, count, before = now, count - 1, now
+        gaps = [(now - before) / count for _ in range(count)]
+        self.longest_gap = max([self.longest_gap, *gaps])
+        return gaps
 
     def seconds(self, now: float) -> dict[str, Any]:
         """The usage's `seconds`; what did not happen is left out."""
@@ -41,6 +53,8 @@ class Timeline:
             seconds["decoder"] = {
                 name: _round(end - begin) for name, (begin, end) in spans.items() if begin is not None
             }
+            if self.longest_gap:
+                seconds["decoder"]["longest_between_tokens"] = _round(self.longest_gap)
         return seconds
 
 
