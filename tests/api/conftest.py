@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from api.stack import api_settings, media_folder, real_server, running
 from qwen3_vl_client.api import Settings
+from qwen3_vl_client.api.engine_probe import EngineProbe
+from qwen3_vl_client.connection import address
+from qwen3_vl_client.options import Timeouts
 from serving import Server
 
 
@@ -42,3 +46,18 @@ def api(settings: Settings) -> Iterator[str]:
     """Its address; those who have `KEYS` may ask."""
     with running(settings) as url:
         yield url
+
+
+@pytest.fixture
+def sessions(triton: Server) -> Callable[[], int]:
+    """How many sessions the engine has now."""
+
+    async def ask() -> int:
+        probe = EngineProbe(address(triton.grpc_url, None, None, Timeouts()))
+        try:
+            state = await probe.state()
+        finally:
+            await probe.close()
+        return state.sessions + state.waiting
+
+    return lambda: asyncio.run(ask())

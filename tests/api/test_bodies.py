@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 
 import httpx2
 import pytest
+import qwen3_vl_client
+from qwen3_vl_client.api.video_kwargs import VideoOptions
 
 CLIP = "clips/clip.mp4"
 GREEDY = {"temperature": 0, "max_tokens": 4, "ignore_eos": True}
@@ -74,6 +78,38 @@ def test_vllm_pixels(http: httpx2.Client) -> None:
 def test_video_options_win(http: httpx2.Client) -> None:
     few = frames(http, video_options={"max_frames": 4, "min_frames": 4}, mm_processor_kwargs={"num_frames": 16})
     assert few == frames(http, mm_processor_kwargs={"num_frames": 4})
+
+
+def test_vllm_structured_outputs(http: httpx2.Client) -> None:
+    def answer(**wanted: Any) -> str:
+        hello = [{"role": "user", "content": "Hello"}]
+        body = {"structured_outputs": wanted, "max_tokens": 40, "temperature": 0}
+        return ask(http, messages=hello, **body)["choices"][0]["message"]["content"]
+
+    assert answer(choice=["a+b", "c (d)"]) in ("a+b", "c (d)")
+    assert re.fullmatch("[0-9]{3}", answer(regex="[0-9]{3}"))
+    assert answer(json={"type": "string", "enum": ["x"]}) == '"x"'
+    assert answer(json_object=True).startswith("{")
+
+
+def test_subtitles(http: httpx2.Client) -> None:
+    lines = base64.b64encode(b"1\n00:00:00,500 --> 00:00:01,000\nMind the gap.\n").decode()
+    stored = http.post("/v1/files", files={"file": ("clip.srt", base64.b64decode(lines))}).json()["id"]
+
+    def prompt_tokens(url: str | None) -> int:
+        part = {"type": "video_url", "video_url": {"url": CLIP, "subtitles": url}}
+        messages = [{"role": "user", "content": [part]}]
+        return ask(http, messages=messages, **GREEDY)["usage"]["prompt_tokens"]
+
+    silent = prompt_tokens(None)
+    spoken = {prompt_tokens(url) for url in (stored, f"data:application/x-subrip;base64,{lines}")}
+    assert len(spoken) == 1
+    assert min(spoken) > silent
+    http.delete(f"/v1/files/{stored}")
+
+
+def test_the_api_knows_the_library_s_video_options() -> None:
+    assert {field.name for field in dataclasses.fields(qwen3_vl_client.VideoOptions)} <= set(VideoOptions.model_fields)
 
 
 def test_a_message_of_every_role(http: httpx2.Client) -> None:

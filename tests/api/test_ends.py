@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import socket
@@ -14,11 +13,8 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 import pytest
+from api.stack import wait_until
 from openai import OpenAI
-from qwen3_vl_client.api.engine_probe import EngineProbe
-from qwen3_vl_client.connection import address
-from qwen3_vl_client.options import Timeouts
-from serving import Server
 
 LONG = {
     "model": "test-model",
@@ -32,28 +28,6 @@ VIDEO = {
     "messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "clips/clip.mp4"}}]}],
     "max_tokens": 7000,
 }
-
-
-@pytest.fixture
-def sessions(triton: Server) -> Callable[[], int]:
-    """How many sessions the engine has now."""
-
-    async def ask() -> int:
-        probe = EngineProbe(address(triton.grpc_url, None, None, Timeouts()))
-        try:
-            state = await probe.state()
-        finally:
-            await probe.close()
-        return state.sessions + state.waiting
-
-    return lambda: asyncio.run(ask())
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager

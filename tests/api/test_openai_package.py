@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 from pathlib import Path
+from typing import Literal
 
 import openai
+import pydantic
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
 MODEL = "test-model"
+# A form ends by itself.
+LONG_ENOUGH = {"max_tokens": 40, "extra_body": {}}
 GREEDY = {"temperature": 0, "max_tokens": 6, "extra_body": {"ignore_eos": True}}
 
 
@@ -145,6 +149,29 @@ def test_stop(client: OpenAI) -> None:
     completion = client.chat.completions.create(model=MODEL, messages=messages, stop=[whole[2:4]], **GREEDY)
     assert completion.choices[0].message.content == whole[: whole.index(whole[2:4])]
     assert completion.choices[0].finish_reason == "stop"
+
+
+class Event(pydantic.BaseModel):
+    seen: bool
+    color: Literal["red", "blue"]
+
+
+def test_json_of_a_schema(client: OpenAI) -> None:
+    messages = user(video("clips/clip.mp4"))
+    schema = {"name": "event", "schema": Event.model_json_schema(), "strict": True}
+    text = ask(client, messages, response_format={"type": "json_schema", "json_schema": schema}, **LONG_ENOUGH)
+    assert Event.model_validate_json(text)
+    parsed = client.chat.completions.parse(
+        model=MODEL, messages=messages, response_format=Event, temperature=0, max_tokens=40
+    )
+    assert isinstance(parsed.choices[0].message.parsed, Event)
+    assert parsed.choices[0].finish_reason == "stop"
+
+
+def test_a_json_object(client: OpenAI) -> None:
+    text = ask(client, user(), response_format={"type": "json_object"}, **LONG_ENOUGH)
+    assert text.startswith("{")
+    assert ask(client, user(), response_format={"type": "text"}) == ask(client, user())
 
 
 def test_max_completion_tokens_wins(client: OpenAI) -> None:

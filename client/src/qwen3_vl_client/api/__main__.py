@@ -15,7 +15,7 @@ from .keys import read_keys
 from .settings import Settings
 
 # What runs when the API is told to end may take so long to end by itself.
-_GRACE_SECONDS = 5
+_GRACE_SECONDS = 3
 
 app = typer.Typer(add_completion=False)
 

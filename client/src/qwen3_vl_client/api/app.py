@@ -30,7 +30,13 @@ _SWEEP_SECONDS = 60.0
 
 
 def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
-    """The API as an ASGI app; tests bring a `fetcher` of their own."""
+    """The API as an ASGI app; tests bring a `fetcher` of their own.
+
+    Raises:
+        ValueError: the address of Triton is none.
+        OSError: a certificate cannot be read, or uploads cannot be kept below the media root.
+    """
+    triton = address(settings.url, settings.tls, None, settings.timeouts)
     metrics = Metrics()
     uploads = Uploads(
         settings.media_root / UPLOADS_FOLDER,
@@ -44,7 +50,7 @@ def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        probe = EngineProbe(address(settings.url, settings.tls, None, settings.timeouts))
+        probe = EngineProbe(triton)
         sweeping = asyncio.create_task(_sweep(uploads))
         async with AsyncClient(settings.url, tls=settings.tls, timeouts=settings.timeouts) as client:
             app.state.services = Services(

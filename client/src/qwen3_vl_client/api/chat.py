@@ -216,9 +216,10 @@ async def _message(
     for number, part in enumerate(message.content):
         where = f"messages[{index}].content[{number}].{part.type}"
         if isinstance(part, ImagePart):
-            parts.append(await shared.references.part("image", part.image_url.url, where, owner, resources))
+            parts.append(await shared.references.image(part.image_url.url, where, owner, resources))
         elif isinstance(part, VideoPart):
-            parts.append(await shared.references.part("video", part.video_url.url, where, owner, resources))
+            video = part.video_url
+            parts.append(await shared.references.video(video.url, video.subtitles, where, owner, resources))
         else:
             parts.append({"type": "text", "text": part.text})
     return {"role": role, "content": parts}

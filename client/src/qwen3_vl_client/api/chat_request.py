@@ -5,9 +5,10 @@ What does not change the answer is accepted and ignored; what would change it an
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from .video_kwargs import MediaIoKwargs, MmProcessorKwargs, VideoOptions, merged_video_options
 
@@ -35,6 +36,8 @@ class ImageUrl(_Body):
 class VideoUrl(_Body):
     url: str
     """As of an image."""
+    subtitles: str | None = None
+    """Likewise, a file with the video's lines: SRT, WebVTT or ASS."""
 
 
 class ImagePart(_Body):
@@ -130,7 +133,7 @@ class JsonObject(_Body):
 class JsonSchema(_Body):
     name: str
     description: str | None = None
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    schema_: dict[str, Any] = Field(alias="schema")
     strict: bool | None = None
 
 
@@ -143,9 +146,26 @@ ResponseFormat = Annotated[PlainText | JsonObject | JsonSchemaFormat, Field(disc
 
 
 class StructuredOutputs(_Body):
-    """vLLM's way to ask for JSON of a schema."""
+    """vLLM's way to ask for a form: one of these."""
 
-    json_: dict[str, Any] = Field(alias="json")
+    json_: dict[str, Any] | None = Field(default=None, alias="json")
+    json_object: Yes | None = None
+    regex: str | None = None
+    choice: list[str] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> StructuredOutputs:
+        if sum(getattr(self, name) is not None for name in type(self).model_fields) != 1:
+            raise ValueError("one of json, json_object, regex and choice is accepted")
+        return self
+
+    def response_format(self) -> dict[str, Any]:
+        """The same in the server's words."""
+        if self.json_ is not None:
+            return {"type": "json_schema", "json_schema": {"schema": self.json_}}
+        if self.choice is not None:
+            return {"type": "regex", "regex": "|".join(map(re.escape, self.choice))}
+        return {"type": "json_object"} if self.regex is None else {"type": "regex", "regex": self.regex}
 
 
 class ChatRequest(_Body):
@@ -239,9 +259,8 @@ class ChatRequest(_Body):
         if (max_tokens := self.max_completion_tokens or self.max_tokens) is not None:
             parameters["max_tokens"] = max_tokens
         if self.structured_outputs is not None:
-            schema = {"name": "structured_outputs", "schema": self.structured_outputs.json_}
-            parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if self.response_format is not None and self.response_format.type != "text":
+            parameters["response_format"] = self.structured_outputs.response_format()
+        if self.response_format is not None:
             parameters["response_format"] = self.response_format.model_dump(by_alias=True, exclude_none=True)
         return parameters
 

@@ -44,6 +44,7 @@ _TYPES = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
+# Where the server gives no estimate of its own.
 _RETRY_AFTER_SECONDS = 1
 # The server's own words for an option: `sampling_parameters.top_p is 2; …`.
 _SERVER_PARAMETER = re.compile(r"(?:sampling_parameters|video_options)\.(\w+)|(messages[\w.\[\]]*)")
@@ -132,7 +133,7 @@ async def _answer_library_error(request: Request, error: Exception) -> JSONRespo
     status = _status(error)
     headers = {}
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        headers["retry-after"] = str(_RETRY_AFTER_SECONDS)
+        headers["retry-after"] = str(getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS)
     return _response(status, describe(error), headers)
 
 

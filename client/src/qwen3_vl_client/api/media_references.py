@@ -8,15 +8,13 @@ import binascii
 import re
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote
 
 from ..errors import InvalidRequest, NotFound
 from ..uploads import Uploads
 from .fetch import Fetcher
 from .storing import Storing
-
-Kind = Literal["image", "video"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.IGNORECASE)
@@ -31,7 +29,16 @@ class MediaReferences:
         self._uploads = uploads
         self._fetcher = fetcher
 
-    async def part(self, kind: Kind, url: str, where: str, owner: str, resources: AsyncExitStack) -> dict[str, Any]:
+    async def video(
+        self, url: str, subtitles: str | None, where: str, owner: str, resources: AsyncExitStack
+    ) -> dict[str, Any]:
+        """The part that a video means, with what its `subtitles` mean, if it has any; see `image`."""
+        part = self._part("video", await self._located(url, where, owner, resources))
+        if subtitles is not None:
+            part["subtitles"] = await self._located(subtitles, f"{where}.subtitles", owner, resources)
+        return part
+
+    async def image(self, url: str, where: str, owner: str, resources: AsyncExitStack) -> dict[str, Any]:
         """The part that `url` means when `owner` says it; errors call it `where`.
 
         What has to be kept while the request runs ends with `resources`.
@@ -40,23 +47,32 @@ class MediaReferences:
             InvalidRequest: the URL is none that is accepted.
             NotFound: there is no such file, or it is not the owner's.
         """
+        return self._part("image", await self._located(url, where, owner, resources))
+
+    def _part(self, kind: str, located: bytes | Path) -> dict[str, Any]:
+        if isinstance(located, bytes):
+            return {"type": kind, kind: located}
+        return {"type": kind, "uri": str(located.relative_to(self._root))}
+
+    async def _located(self, url: str, where: str, owner: str, resources: AsyncExitStack) -> bytes | Path:
+        """What the URL contains, or the file below the media root that does."""
         scheme = match[1].lower() if (match := _SCHEME.match(url)) else None
         if scheme == "data":
-            return {"type": kind, kind: await asyncio.to_thread(_decoded, url, where)}
+            return await asyncio.to_thread(_decoded, url, where)
         if scheme in ("http", "https"):
-            return {"type": kind, "uri": await self._fetched(url, where, owner, resources)}
+            return await self._fetched(url, where, owner, resources)
         if _FILE_ID.fullmatch(url):
-            return {"type": kind, "uri": self._relative(self._uploads.find(owner, url).path)}
+            return self._uploads.find(owner, url).path
         if scheme == "file":
-            return {"type": kind, "uri": self._below_root(unquote(url.partition(":")[2].removeprefix("//")), where)}
+            return self._below_root(unquote(url.partition(":")[2].removeprefix("//")), where)
         if scheme is None:
-            return {"type": kind, "uri": self._below_root(url, where)}
+            return self._below_root(url, where)
         raise InvalidRequest(
             f"{where} has the scheme {scheme[:20]!r}; a data URI, the id of a file, a path below the media root and an"
             " http(s) URL are accepted"
         )
 
-    async def _fetched(self, url: str, where: str, owner: str, resources: AsyncExitStack) -> str:
+    async def _fetched(self, url: str, where: str, owner: str, resources: AsyncExitStack) -> Path:
         # Of a name that no owner has: it is none of the files that are listed.
         keeper = f"{owner} (fetched)"
         with self._uploads.begin(keeper) as upload:
@@ -64,21 +80,18 @@ class MediaReferences:
             await self._fetcher.fetch(url, where, storing.write)
             stored = await storing.finish(url, purpose="fetched")
         resources.callback(self._uploads.delete, keeper, stored.id)
-        return self._relative(stored.path)
+        return stored.path
 
-    def _below_root(self, path: str, where: str) -> str:
-        """The path from the root, links followed. What lies elsewhere and what does not exist are told alike, and so
+    def _below_root(self, path: str, where: str) -> Path:
+        """The file, links followed. What lies elsewhere and what does not exist are told alike, and so
         are uploads, which are named by their ids only."""
         try:
             file = (self._root / path).resolve(strict=True)
             if file.is_file() and file.is_relative_to(self._root) and not file.is_relative_to(self._uploads.folder):
-                return self._relative(file)
+                return file
         except (OSError, ValueError, RuntimeError):
             pass
         raise NotFound(f"{where}: there is no such file below the media root")
-
-    def _relative(self, file: Path) -> str:
-        return str(file.relative_to(self._root))
 
 
 def _decoded(uri: str, where: str) -> bytes:

@@ -89,6 +89,8 @@ class VideoOptions(_Kwargs):
     start: float | None = None
     """Seconds into the video where looking begins."""
     end: float | None = None
+    subtitles: bool | str | None = None
+    """Whether the video's lines are read beside its pictures; a language tag: those in that language."""
 
 
 def merged_video_options(
