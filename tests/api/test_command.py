@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from api.stack import wait_until
 from server.front import run_front
 from server.supervisor import ServerError
 from server.triton import free_ports
