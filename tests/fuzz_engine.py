@@ -68,7 +68,7 @@ class Model:
         engine = build_engine(chosen, self.config, self._model, listener, CPU, torch.float32, lag=lag)
         for states in (*engine._cache.keys, *engine._cache.values):
             # Whoever reads what was never written is found out.
-            states.fill_(float("nan"))
+            states.memory[0].fill_(float("nan"))
         return engine
 
     @functools.cache  # noqa: B019 - there is one model

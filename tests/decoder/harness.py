@@ -163,6 +163,7 @@ def make_settings(checkpoint: Path, **changes: object) -> Settings:
         dtype="float32",
         weights="auto",
         yarn_factor=None,
+        kv_cache_dtype="auto",
         kv_cache_tokens=4096,
         block_size=16,
         prefix_cache=True,

@@ -17,6 +17,7 @@ from engine.checkpoint import read_model_config
 from engine.pytorch.attention import paged_attention
 from engine.pytorch.batch import Batch, Span, Work, build_batch
 from engine.pytorch.content import Content
+from engine.pytorch.kept_states import FloatStates
 from engine.pytorch.kv_cache import KVCache
 from engine.pytorch.linear import DenseLinear
 from engine.pytorch.prefix_cache import Reservation
@@ -80,9 +81,9 @@ def test_logits_are_those_of_transformers(any_checkpoint: Path, blocks: tuple[in
     prompt = make_prompt(any_checkpoint, 5, frames=5)
     config = read_model_config(any_checkpoint)
     model = TextModel(config, load_weights(any_checkpoint, config, CPU, torch.float32))
-    cache = KVCache(config, 64, BLOCK_SIZE, CPU, torch.float32)
-    for keys, values in zip(cache.keys, cache.values, strict=True):
-        keys.fill_(float("nan")), values.fill_(float("nan"))
+    cache = KVCache(config, 64, BLOCK_SIZE, CPU, torch.float32, torch.float32)
+    for states in (*cache.keys, *cache.values):
+        states.memory[0].fill_(float("nan"))
     sequence = sequence_of(any_checkpoint, prompt, blocks, cuts=(11, 50))
     expected = reference_logits(any_checkpoint, prompt)
     with torch.inference_mode():
@@ -121,7 +122,8 @@ def test_attention_is_causal_over_each_spans_own_context() -> None:
         Span(5, 12, Context((), torch.empty(0, dtype=torch.long))),
         Span(12, 13, Context((slice(70, 80), slice(30, 40)), torch.empty(0, dtype=torch.long))),
     )
-    ours = paged_attention(queries, keys, values, cached_keys, cached_values, spans).unflatten(1, (heads, width))
+    cached = (FloatStates(states, torch.float32) for states in (cached_keys, cached_values))
+    ours = paged_attention(queries, keys, values, *cached, spans).unflatten(1, (heads, width))
     for span, slots in zip(spans, places, strict=True):
         for token in range(span.begin, span.end):
             seen = slots[: len(slots) - (span.end - 1 - token)]

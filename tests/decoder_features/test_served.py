@@ -127,6 +127,8 @@ def test_answers_of_a_form_beside_free_ones(server: Server) -> None:
 
 def test_a_form_that_cannot_be_is_the_callers_mistake(server: Server) -> None:
     wanted = {"response_format": {"type": "regex", "regex": "(never"}}
-    with pytest.raises(wire.RequestError, match=r"invalid_argument: .*response_format cannot be used: .*unclosed group"):
+    with pytest.raises(
+        wire.RequestError, match=r"invalid_argument: .*response_format cannot be used: .*unclosed group"
+    ):
         wire.ask(server.grpc_url, wire.question("?", sampling=wanted))
     wire.wait_idle(server.grpc_url)

@@ -21,15 +21,26 @@ CPU = torch.device("cpu")
 
 
 @torch.inference_mode()
-def logits_of(checkpoint: Path, prompt: Prompt, precision: str = "auto") -> torch.Tensor:
-    """[tokens, vocabulary]"""
+def logits_of(
+    checkpoint: Path,
+    prompt: Prompt,
+    precision: str = "auto",
+    *,
+    kept: torch.dtype = torch.float32,
+    blocks: tuple[int, ...] = tuple(range(64)),
+) -> torch.Tensor:
+    """[tokens, vocabulary], in steps of 50 tokens, so that later ones read the cache."""
     config = read_model_config(checkpoint)
     model = TextModel(config, load_weights(checkpoint, config, CPU, torch.float32, precision))
-    sequence = sequence_of(checkpoint, prompt, tuple(range(64)))
-    work = Work(sequence, sequence.prompt_tokens, prefill=True, yields_token=False)
-    batch = build_batch([work], CPU)
-    every_token = Batch(**{**vars(batch), "yielding": torch.arange(sequence.prompt_tokens)})
-    return model(every_token, KVCache(config, 64, BLOCK_SIZE, CPU, torch.float32))
+    sequence = sequence_of(checkpoint, prompt, blocks)
+    cache = KVCache(config, 64, BLOCK_SIZE, CPU, torch.float32, kept)
+    logits = []
+    while sequence.prefilling:
+        work = Work(sequence, min(50, sequence.prompt.available), prefill=True, yields_token=False)
+        batch = build_batch([work], CPU)
+        logits.append(model(Batch(**{**vars(batch), "yielding": torch.arange(work.tokens)}), cache))
+        sequence.advance(work.tokens, None)
+    return torch.cat(logits)
 
 
 def relative_error(ours: torch.Tensor, expected: torch.Tensor) -> float:

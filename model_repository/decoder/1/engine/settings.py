@@ -23,6 +23,7 @@ class Settings:
     dtype: str
     weights: str
     yarn_factor: float | None
+    kv_cache_dtype: str
     kv_cache_tokens: int | None
     block_size: int
     prefix_cache: bool
@@ -48,6 +49,7 @@ def read_settings(parameters: Mapping[str, str], version_folder: Path) -> Settin
         dtype=read.choice("dtype", DTYPES),
         weights=read.choice("weights", WEIGHTS),
         yarn_factor=read.optional_number("yarn_factor", 1),
+        kv_cache_dtype=read.choice("kv_cache_dtype", (*DTYPES, "int8")),
         kv_cache_tokens=read.optional_integer("kv_cache_tokens", 1),
         block_size=read.integer("block_size", 1),
         prefix_cache=read.choice("prefix_cache", ("true", "false")) == "true",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from engine.pytorch.batch import Span
+from engine.pytorch.kept_states import KeptStates, Place
 from engine.pytorch.sequence import Context
 
 # A part's result, [1, heads, queries, head_dim], and the logarithm of the sum of its exponentials, [1, heads, queries].
@@ -20,14 +21,14 @@ def paged_attention(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    cached_keys: torch.Tensor,
-    cached_values: torch.Tensor,
+    cached_keys: KeptStates,
+    cached_values: KeptStates,
     spans: tuple[Span, ...],
 ) -> torch.Tensor:
     """Each span's queries attend to its context, and to the batch's own keys up to themselves where they are several.
 
     queries: [tokens, heads, head_dim]; keys, values: [tokens, kv heads, head_dim]; cached_keys, cached_values: one
-    layer's flat cache [slots, kv heads, head_dim], this step's tokens included. Returns [tokens, heads * head_dim].
+    layer's flat cache, this step's tokens included. Returns [tokens, heads * head_dim].
     """
     outputs = torch.empty_like(queries)
     for span in spans:
@@ -47,15 +48,23 @@ def merge(parts: list[Part]) -> torch.Tensor:
     return (results * weights.unsqueeze(-1)).sum(dim=0).to(results.dtype)
 
 
-def _context_parts(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, context: Context) -> Iterator[Part]:
+def _context_parts(queries: torch.Tensor, keys: KeptStates, values: KeptStates, context: Context) -> Iterator[Part]:
     """All queries see all keys: the heads that share a key go as queries of one head, so that it is read once."""
     tokens, heads, _ = queries.shape
-    kv_heads = keys.shape[1]
+    kv_heads = keys.memory[0].shape[1]
     grouped = queries.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3).reshape(1, kv_heads, -1, queries.shape[2])
-    for place in (*context.runs, *([context.scattered] if len(context.scattered) else [])):
-        # A slice reads the cache in place; an index tensor copies.
-        result, logarithm = _flash_attention(grouped, _by_head(keys[place]), _by_head(values[place]))
+    for place in _places(context, keys.most_tokens):
+        # A slice reads the cache in place, in the precision that is computed with; an index tensor copies.
+        result, logarithm = _flash_attention(grouped, _by_head(keys.read(place)), _by_head(values.read(place)))
         yield result.reshape(1, heads, tokens, -1), logarithm.reshape(1, heads, tokens)
+
+
+def _places(context: Context, most_tokens: int | None) -> Iterator[Place]:
+    for run in context.runs:
+        stride = most_tokens or run.stop - run.start
+        yield from (slice(begin, min(begin + stride, run.stop)) for begin in range(run.start, run.stop, stride))
+    if len(context.scattered):
+        yield from context.scattered.split(most_tokens or len(context.scattered))
 
 
 def _causal_part(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Part:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from engine.checkpoint import ModelConfig
+from engine.pytorch.kept_states import FloatStates, Int8States, KeptStates
 
 # What a CPU keeps at most when no number is set: one conversation of the longest published context.
 MAX_CPU_TOKENS = 262_144
@@ -16,31 +17,56 @@ GPU_SHARE = 0.85
 
 
 class KVCache:
-    """Keys and values of every layer, in blocks of `block_size` tokens.
+    """Keys and values of every layer, in blocks of `block_size` tokens: keys[layer], values[layer].
 
-    keys[layer], values[layer]: [blocks, block_size, kv heads, head dim], the layout of
-    `torch.nn.attention.varlen`'s block tables.
+    dtype: what is computed with; kept: what is kept, another floating type or int8.
     """
 
     def __init__(
-        self, config: ModelConfig, blocks: int, block_size: int, device: torch.device, dtype: torch.dtype
+        self,
+        config: ModelConfig,
+        blocks: int,
+        block_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        kept: torch.dtype,
     ) -> None:
-        shape = (2, config.num_hidden_layers, blocks, block_size, config.num_key_value_heads, config.head_dim)
-        memory = torch.empty(shape, dtype=dtype, device=device)
         self.block_size = block_size
-        self._memory = memory
-        self.keys = memory[0].unbind(0)
-        self.values = memory[1].unbind(0)
+        # One for the values, and in 8 bits one for their scales: [2, layers, slots, kv heads, values or scales].
+        self._memory = [
+            torch.empty(
+                (2, config.num_hidden_layers, blocks * block_size, config.num_key_value_heads, width),
+                dtype=precision,
+                device=device,
+            )
+            for width, precision in _kept_per_head(config, kept)
+        ]
+        self.keys, self.values = (
+            [_states(layer, dtype) for layer in zip(*(memory[part] for memory in self._memory), strict=True)]
+            for part in (0, 1)
+        )
 
     def copy(self, source: int, target: int, tokens: int) -> None:
         """Copies the first `tokens` tokens of a block to another."""
-        self._memory[:, :, target, :tokens] = self._memory[:, :, source, :tokens]
+        begin, to = source * self.block_size, target * self.block_size
+        for memory in self._memory:
+            memory[:, :, to : to + tokens] = memory[:, :, begin : begin + tokens]
 
 
-def choose_cache_tokens(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> int:
+def _kept_per_head(config: ModelConfig, kept: torch.dtype) -> list[tuple[int, torch.dtype]]:
+    values = [(config.head_dim, kept)]
+    return [*values, (1, torch.float16)] if kept == torch.int8 else values
+
+
+def _states(memory: tuple[torch.Tensor, ...], dtype: torch.dtype) -> KeptStates:
+    values, *scales = memory
+    return Int8States(values, scales[0], dtype) if scales else FloatStates(values, dtype)
+
+
+def choose_cache_tokens(config: ModelConfig, device: torch.device, kept: torch.dtype) -> int:
     """How many tokens fit the memory that is free now."""
-    values_per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    bytes_per_token = values_per_token * dtype.itemsize
+    bytes_per_head = sum(width * precision.itemsize for width, precision in _kept_per_head(config, kept))
+    bytes_per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * bytes_per_head
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * GPU_SHARE) // bytes_per_token
     return min(MAX_CPU_TOKENS, int(_free_bytes() * CPU_SHARE) // bytes_per_token)

@@ -324,11 +324,12 @@ def build_engine(
     lag: int,
 ) -> PyTorchEngine:
     """An engine that computes a step whenever `step` is called, or from `start` on."""
-    cache_tokens = settings.kv_cache_tokens or choose_cache_tokens(config, device, dtype)
+    kept = dtype if settings.kv_cache_dtype == "auto" else getattr(torch, settings.kv_cache_dtype)
+    cache_tokens = settings.kv_cache_tokens or choose_cache_tokens(config, device, kept)
     blocks = cache_tokens // settings.block_size
     if blocks < 1:
         raise ValueError(f"a KV cache of {cache_tokens} tokens holds no block of {settings.block_size}")
-    logger.info("KV cache: %d blocks of %d tokens in %s on %s", blocks, settings.block_size, dtype, device)
+    logger.info("KV cache: %d blocks of %d tokens in %s on %s", blocks, settings.block_size, kept, device)
     generation = read_generation_config(settings.checkpoint, settings.default_max_tokens)
     scheduler = Scheduler(
         PrefixCache(BlockManager(blocks), settings.block_size, enabled=settings.prefix_cache),
@@ -339,7 +340,7 @@ def build_engine(
     )
     return PyTorchEngine(
         model=model,
-        cache=KVCache(config, blocks, settings.block_size, device, dtype),
+        cache=KVCache(config, blocks, settings.block_size, device, dtype, kept),
         scheduler=scheduler,
         grammars=GrammarCompiler(
             settings.checkpoint / "tokenizer.json",

@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from engine.checkpoint import ModelConfig
 from engine.pytorch.attention import paged_attention
 from engine.pytorch.batch import Batch
+from engine.pytorch.kept_states import KeptStates
 from engine.pytorch.kv_cache import KVCache
 from engine.pytorch.rotary import RotaryEmbedding, rotate
 from engine.pytorch.weights import LayerWeights, ModelWeights
@@ -29,7 +30,7 @@ class TextModel:
             hidden[batch.visual] = batch.rows[:, :width]
         rotation = self._rotary(batch.positions, hidden.dtype)
         for index, layer in enumerate(self._weights.layers):
-            keys, values = cache.keys[index].flatten(0, 1), cache.values[index].flatten(0, 1)
+            keys, values = cache.keys[index], cache.values[index]
             hidden = hidden + self._attention(
                 layer, self._norm(hidden, layer.input_norm), rotation, keys, values, batch
             )
@@ -45,8 +46,8 @@ class TextModel:
         layer: LayerWeights,
         hidden: torch.Tensor,
         rotation: tuple[torch.Tensor, torch.Tensor],
-        keys: torch.Tensor,
-        values: torch.Tensor,
+        keys: KeptStates,
+        values: KeptStates,
         batch: Batch,
     ) -> torch.Tensor:
         heads, kv_heads = self._config.num_attention_heads, self._config.num_key_value_heads
@@ -54,8 +55,8 @@ class TextModel:
         query_key, value = qkv.split((heads + kv_heads, kv_heads), dim=1)
         query_key = rotate(self._norm(query_key, None) * layer.query_key_norm, *rotation)
         query, key = query_key.split((heads, kv_heads), dim=1)
-        keys.index_copy_(0, batch.slots, key)
-        values.index_copy_(0, batch.slots, value)
+        keys.write(batch.slots, key)
+        values.write(batch.slots, value)
         return layer.output(paged_attention(query, key, value, keys, values, batch.spans))
 
     def _mlp(self, layer: LayerWeights, hidden: torch.Tensor) -> torch.Tensor:

@@ -275,10 +275,10 @@ def create_engine(settings: Settings, listener: Listener) -> TensorRTLLMEngine:
 
 
 def _llm_arguments(settings: Settings) -> dict[str, Any]:
-    if settings.weights != "auto" or settings.yarn_factor is not None:
+    if (settings.weights, settings.kv_cache_dtype, settings.yarn_factor) != ("auto", "auto", None):
         raise ValueError(
-            "parameters weights and yarn_factor are for the engine 'pytorch'; 'tensorrt_llm' takes both from the"
-            " checkpoint, so auto and an empty value are accepted"
+            "parameters weights, kv_cache_dtype and yarn_factor are for the engine 'pytorch'; for 'tensorrt_llm' they"
+            " are chosen when the repository is built, so auto, auto and an empty value are accepted"
         )
     path: Path = settings.checkpoint.parent / LLM_ARGUMENTS
     try:
