@@ -24,6 +24,10 @@ export function clock(seconds) {
   return whole < 3600 ? `${minutes}:${rest}` : `${Math.floor(whole / 3600)}:${String(minutes).padStart(2, "0")}:${rest}`;
 }
 
+/** Of a short video, where several frames share a second, with tenths. */
+const precise = (seconds) =>
+  shown.look.seconds < 120 ? `${clock(seconds)}.${Math.floor((seconds % 1) * 10)}` : clock(seconds);
+
 /** Moves the player; a video that the browser cannot play shows its picture there. */
 export function seek(seconds) {
   if (!shown) return;
@@ -78,14 +82,14 @@ function drawFrames(timestamps) {
         button.type = "button";
         button.className = "frame";
         button.dataset.seconds = seconds;
-        button.dataset.clock = clock(seconds);
+        button.dataset.clock = precise(seconds);
         const picture = document.createElement("img");
         picture.src = pictureOf(shown, seconds);
         picture.alt = "";
         picture.loading = "lazy";
         picture.addEventListener("error", () => picture.remove());
         const time = document.createElement("span");
-        time.textContent = clock(seconds);
+        time.textContent = precise(seconds);
         button.append(picture, time);
         button.addEventListener("click", () => seek(seconds));
         return button;
