@@ -5,6 +5,7 @@ python perf/ingest.py SAMPLER VIDEO FRAMES
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
@@ -19,14 +20,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "model_repository" / "video_p
 import torch
 from checkpoint_factory import make_checkpoint
 from preprocess.chunks import temporal_patches
+from preprocess.errors import InvalidArgumentError
 from preprocess.look import look_at_video
 from preprocess.media import Library
 from preprocess.memory import Memory
 from preprocess.messages import Attachment
 from preprocess.options import VideoOptions
+from preprocess.reading import read_image_size
 from preprocess.recall import recall_video
 from preprocess.settings import load_settings
 from preprocess.stretches import decode_stretch, stretches
+from preprocess.workers import WorkerLimits, Workers
 
 
 def go_on() -> None:
@@ -41,12 +45,16 @@ def main() -> None:
 def measure(sampler: str, path: Path, frames: int, folder: Path) -> None:
     make_checkpoint(folder / "checkpoint", seed=0)
     settings = load_settings(folder / "checkpoint")
-    library = Library(path.parent, 1 << 26, Memory(folder / "memory", 1 << 32))
+    workers = Workers(1, WorkerLimits())
+    library = Library(path.parent, 1 << 26, Memory(folder / "memory", 1 << 32), workers)
     attachment = Attachment("video", path.name, path.name)
     options = VideoOptions(sampler=sampler, fps=60, max_frames=frames)
 
     # As in the stage (preprocess.service).
     torch.set_num_threads(1)
+    # A server's workers have been started long ago.
+    with contextlib.suppress(InvalidArgumentError):
+        read_image_size(Attachment("image", "none", b"none"), library, go_on)
     started, cpu = time.perf_counter(), time.process_time()
     video = recall_video(attachment, library, closer=sampler == "adaptive", subtitles=True, interrupt=go_on)
     look = look_at_video(video, options, settings)
@@ -56,7 +64,8 @@ def measure(sampler: str, path: Path, frames: int, folder: Path) -> None:
     first = time.perf_counter() - started
     for _ in patches:
         pass
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+    seconds = time.perf_counter() - started
+    cpu_seconds = time.process_time() - cpu
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     started = time.perf_counter()
@@ -64,6 +73,12 @@ def measure(sampler: str, path: Path, frames: int, folder: Path) -> None:
     for _ in temporal_patches(look_at_video(again, options, settings), settings.patching, library, go_on):
         pass
     follow_up_seconds = time.perf_counter() - started
+    # What it shares with us is counted on both sides.
+    peak_mb += worker_peak_mb()
+    # A process's time, its start included, is known once it has ended.
+    workers.shut_down()
+    worker = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds += worker.ru_utime + worker.ru_stime
 
     assert look.indices is not None
     packets = count()
@@ -89,6 +104,13 @@ def measure(sampler: str, path: Path, frames: int, folder: Path) -> None:
             }
         )
     )
+
+
+def worker_peak_mb() -> float:
+    """Of our child processes together. The peak that wait() tells begins with our own size, before exec."""
+    children = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+    statuses = [Path("/proc", pid, "status").read_text() for pid in children]
+    return sum(int(line.split()[1]) for status in statuses for line in status.splitlines() if "VmHWM" in line) / 1024
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from queue import Empty, Full, Queue, SimpleQueue
 
 import av
@@ -96,12 +96,8 @@ def _frames(
             yield from _one_stretch(video, timeline, stretch, source, interrupt)
 
 
-@dataclass(frozen=True, eq=False)
-class _Decoding:
-    """A stretch that is being decoded: its frames as they come, few at a time, and its end."""
-
-    frames: Queue[tuple[int, av.VideoFrame]] = field(default_factory=lambda: Queue(_FRAMES_AHEAD))
-    done: Future[None] = field(default_factory=Future)
+_Decoding = Queue[tuple[int, av.VideoFrame] | BaseException | None]
+"""Of a stretch: its frames as they come, few at a time, then None, or what went wrong."""
 
 
 def _side_by_side(
@@ -132,41 +128,44 @@ def _side_by_side(
             source = idle.get()
             try:
                 for found in _one_stretch(video, timeline, stretch, source, go_on):
-                    _put(decoding.frames, found, go_on)
-                decoding.done.set_result(None)
+                    _put(decoding, found, go_on)
+                _put(decoding, None, go_on)
+            except CancelledError:
+                pass
             except BaseException as error:
-                decoding.done.set_exception(error)
+                _put(decoding, error, go_on)
             finally:
                 idle.put(source)
 
-        # Threads take the stretches in their order: that whose frames are due is always among those being decoded.
-        decodings = [_Decoding() for _ in plan]
-        for stretch, decoding in zip(plan, decodings, strict=True):
-            pool.submit(decode, stretch, decoding)
-        for decoding in decodings:
-            while not (decoding.done.done() and decoding.frames.empty()):
-                found = _get(decoding.frames)
-                if found is not None:
-                    yield found
+        waiting = deque(plan)
+        running: deque[_Decoding] = deque()
+        while waiting or running:
+            # Threads take the stretches in their order: that whose frames are due is always being decoded.
+            while waiting and len(running) <= _THREADS:
+                running.append(Queue(_FRAMES_AHEAD))
+                pool.submit(decode, waiting.popleft(), running[-1])
+            decoding = running.popleft()
+            while True:
                 if progressed.is_set():
                     progressed.clear()
                     interrupt()
-            decoding.done.result()
-
-
-def _get(frames: Queue[tuple[int, av.VideoFrame]]) -> tuple[int, av.VideoFrame] | None:
-    try:
-        return frames.get(timeout=_POLL_SECONDS)
-    except Empty:
-        return None
+                try:
+                    found = decoding.get(timeout=_POLL_SECONDS)
+                except Empty:
+                    continue
+                if found is None:
+                    break
+                if isinstance(found, BaseException):
+                    raise found
+                yield found
 
 
 def _put(
-    frames: Queue[tuple[int, av.VideoFrame]], found: tuple[int, av.VideoFrame], interrupt: Callable[[], None]
+    decoding: _Decoding, found: tuple[int, av.VideoFrame] | BaseException | None, interrupt: Callable[[], None]
 ) -> None:
     while True:
         try:
-            frames.put(found, timeout=_POLL_SECONDS)
+            decoding.put(found, timeout=_POLL_SECONDS)
             return
         except Full:
             interrupt()

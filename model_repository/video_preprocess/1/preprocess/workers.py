@@ -74,10 +74,6 @@ class Worker:
         self.is_free = True
         """It waits for a task: the last one was done or failed as expected."""
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def is_alive(self) -> bool:
         return self._process.poll() is None
 

@@ -1,0 +1,214 @@
+"""Worker processes: one that dies, stalls or takes too much costs its own request a clear error, and is replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import media
+import numpy as np
+import pytest
+from PIL import Image
+from preprocess.errors import InvalidArgumentError, RequestError, ResourceExhaustedError
+from preprocess.media import MAX_STREAMS, Library
+from preprocess.messages import Attachment
+from preprocess.reading import read_frames, read_image, read_image_size
+from preprocess.recall import recall_video
+from preprocess.video import Video
+from preprocess.workers import WorkerLimits, Workers
+from recipient import eventually
+
+MakeLibrary = Callable[..., Library]
+
+
+def _go_on() -> None:
+    """Nothing interrupts."""
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[MakeLibrary]:
+    """`library(stall_seconds=…)`: with one worker of its own, and these limits."""
+    started: list[Workers] = []
+
+    def make(**limits: Any) -> Library:
+        started.append(Workers(1, WorkerLimits(**limits)))
+        return Library(tmp_path, 1 << 26, workers=started[-1])
+
+    yield make
+    for workers in started:
+        workers.shut_down()
+
+
+def opened(library: Library, name: str = "a.mp4", **options: Any) -> Video:
+    assert library.root is not None
+    media.make_video(library.root / name, **{"frames": 240, "key_frame_interval": 240, **options})
+    return recall_video(Attachment("video", name, name), library, closer=False, subtitles=True, interrupt=_go_on)
+
+
+def children() -> set[int]:
+    """Worker processes of this one that run."""
+    found = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        for pid in map(int, path.read_text().split()):
+            with contextlib.suppress(OSError):
+                if b"preprocess.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.add(pid)
+    return found
+
+
+def is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (signal.SIGKILL, "unavailable: the process that read a.mp4 was killed, perhaps for want of memory"),
+        (signal.SIGSEGV, "invalid_argument: a.mp4 cannot be read: its decoder crashed (SIGSEGV)"),
+        (signal.SIGXCPU, "resource_exhausted: a.mp4 takes more than 1800 s of processor time to read"),
+        (signal.SIGSTOP, "deadline_exceeded: a.mp4 cannot be read: its decoder made no progress for 4 s"),
+    ],
+)
+def test_a_worker_that_ends_or_stalls_costs_one_request(
+    library: MakeLibrary, sent: signal.Signals, message: str
+) -> None:
+    others = children()
+    used = library(stall_seconds=4 if sent is signal.SIGSTOP else 30)
+    video = opened(used)
+    frames = read_frames(video, used, np.arange(240), _go_on)
+    next(frames)
+    (worker,) = children() - others
+    os.kill(worker, sent)
+    with pytest.raises(RequestError) as caught:
+        list(frames)
+    assert str(caught.value) == message
+    assert is_gone(worker)
+    assert len(list(read_frames(video, used, np.arange(5), _go_on))) == 5
+
+
+def test_a_worker_that_dies_idle_costs_nothing(library: MakeLibrary) -> None:
+    others = children()
+    used = library()
+    video = opened(used)
+    (worker,) = children() - others
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: b"State:\tZ" in Path(f"/proc/{worker}/status").read_bytes())
+    assert len(list(read_frames(video, used, np.arange(5), _go_on))) == 5
+
+
+def test_an_interrupt_ends_the_work(library: MakeLibrary) -> None:
+    others = children()
+    used = library()
+    video = opened(used)
+    (worker,) = children() - others
+    stop = threading.Event()
+
+    def interrupt() -> None:
+        if stop.is_set():
+            raise TimeoutError
+
+    frames = read_frames(video, used, np.arange(240), interrupt)
+    next(frames)
+    stop.set()
+    with pytest.raises(TimeoutError):
+        list(frames)
+    assert is_gone(worker)
+
+
+def test_more_memory_than_is_accepted(library: MakeLibrary, tmp_path: Path) -> None:
+    used = library(memory_bytes=1 << 30)
+    target = io.BytesIO()
+    Image.new("RGB", (8192, 8192)).save(target, "PNG", compress_level=1)
+    image = Attachment("image", "image[0]", target.getvalue())
+    assert read_image_size(image, used, _go_on).width == 8192
+    with pytest.raises(ResourceExhaustedError, match=r"image\[0\] needs more memory than is accepted"):
+        read_image(image, library(memory_bytes=3 << 28), _go_on)
+    assert read_image(Attachment("image", "i", media.make_image()), used, _go_on).shape == (64, 96, 3)
+
+
+def test_processor_time_is_bounded_for_each_task(library: MakeLibrary) -> None:
+    others = children()
+    used = library(cpu_seconds=100)
+    for _ in range(2):
+        video = opened(used, frames=5)
+        (worker,) = children() - others
+        limits = Path(f"/proc/{worker}/limits").read_text()
+        found = re.search(r"Max cpu time +(\d+)", limits)
+        assert found is not None
+        assert 100 <= int(found[1]) <= 110
+        assert "Max core file size        0" in limits
+    assert len(list(read_frames(video, used, np.arange(5), _go_on))) == 5
+
+
+def test_as_many_workers_as_requests_and_then_one(library: MakeLibrary) -> None:
+    others = children()
+    used = library()
+    video = opened(used)
+    readings = [read_frames(video, used, np.arange(240), _go_on) for _ in range(3)]
+    for frames in readings:
+        next(frames)
+    assert len(children() - others) == 3
+    assert [len(list(frames)) for frames in readings] == [239] * 3
+    assert len(children() - others) == 1
+
+
+def test_workers_end_with_the_stage(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, time\n"
+        "from preprocess.workers import *\n"
+        "workers = Workers(2, WorkerLimits())\n"
+        "with workers.lend(lambda: None), workers.lend(lambda: None): pass\n"
+        "print(*[pid for task in os.listdir('/proc/self/task')"
+        " for pid in open(f'/proc/self/task/{task}/children').read().split()], flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    folder = Path(sys.modules["preprocess"].__path__[0]).parent
+    run = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(folder)}
+    )
+    assert run.returncode == -signal.SIGKILL
+    pids = list(map(int, run.stdout.split()))
+    assert len(pids) == 2
+    for pid in pids:
+        eventually(lambda pid=pid: is_gone(pid))
+
+
+def test_frames_larger_than_those_before(library: MakeLibrary, tmp_path: Path) -> None:
+    """A stream may change its size half-way."""
+    media.make_video(tmp_path / "a.mkv", codec="libvpx", frames=6)
+    media.make_video(tmp_path / "b.mkv", codec="libvpx", frames=6, width=192, height=128)
+    with av.open(str(tmp_path / "joined.mkv"), "w") as target:
+        stream = None
+        for start, name in ((0, "a.mkv"), (1000, "b.mkv")):
+            with av.open(str(tmp_path / name)) as source:
+                stream = stream or target.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.pts, packet.dts, packet.stream = packet.pts + start, packet.dts + start, stream
+                        target.mux(packet)
+    used = library()
+    video = recall_video(Attachment("video", "v", "joined.mkv"), used, closer=False, subtitles=True, interrupt=_go_on)
+    shapes = [picture.shape for _, picture in read_frames(video, used, np.arange(12), _go_on)]
+    assert shapes == [(64, 96, 3)] * 6 + [(128, 192, 3)] * 6
+
+
+def test_bombs_of_length_and_number(library: MakeLibrary, tmp_path: Path) -> None:
+    used = library()
+    media.make_video(tmp_path / "long.mkv", frames=2, fps=1)
+    bomb = Library(tmp_path, 1 << 26, workers=used.workers, max_seconds=1.5)
+    with pytest.raises(InvalidArgumentError, match=r"v lasts 2 seconds; at most 2 are accepted"):
+        recall_video(Attachment("video", "v", "long.mkv"), bomb, closer=True, subtitles=True, interrupt=_go_on)
+    tracks = [("subrip", "eng", [])] * MAX_STREAMS
+    media.make_video(tmp_path / "many.mkv", subtitles=tracks)
+    with pytest.raises(InvalidArgumentError, match=f"v has {MAX_STREAMS + 1} streams; at most {MAX_STREAMS}"):
+        recall_video(Attachment("video", "v", "many.mkv"), used, closer=True, subtitles=True, interrupt=_go_on)
