@@ -45,7 +45,7 @@ SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSIT
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help env demo serve api webui engines test lint parity accuracy fuzz-engine fuzz-media fuzz-api \
-	bench-batching bench-memory bench-sampling bench-ingest clean
+	bench-batching bench-memory bench-sampling bench-ingest bench-summaries clean
 
 help: ## Show this help
 	@echo 'make TARGET [VARIABLE=value ...]'
@@ -133,6 +133,9 @@ bench-sampling: $(VENV)/.test $(PEERS)/.installed ## Count the known events that
 
 bench-ingest: $(VENV)/.test $(PEERS)/.installed ## Time stage 1 on two hours of video, and other readers
 	@$(BIN)/python perf/bench_ingest.py
+
+bench-summaries: $(VENV)/.test ## Summarise a video eight times longer than the context, parts together and one by one
+	@$(SHARED) $(BIN)/python perf/bench_summaries.py
 
 clean: ## Remove what was set up: .venv and .cache
 	rm -rf $(VENV) .cache
