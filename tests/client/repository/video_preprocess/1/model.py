@@ -1,0 +1,39 @@
+"""A video of 400 seconds with a cut every 50; a question that begins with `error` is one."""
+
+import json
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+LOOK = {
+    "prompt_tokens": 120,
+    "wanted_tokens": 120,
+    "video_tokens": 96,
+    "media": [
+        {
+            "kind": "video",
+            "grid": [2, 8, 24],
+            "timestamps": [0.5, 2.5],
+            "seconds": 400.0,
+            "cuts": [float(time) for time in range(50, 400, 50)],
+            "changes": [0.0] * 512,
+            "pauses": [[10.0, 12.0]],
+        }
+    ],
+}
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            assert json.loads(request.parameters()) == {"look": True, "progress": True}
+            inputs = {tensor.name(): tensor.as_numpy()[0].decode(errors="replace") for tensor in request.inputs()}
+            question = inputs["text_input"]
+            if question.startswith("error "):
+                response = pb_utils.InferenceResponse(error=pb_utils.TritonError(question.removeprefix("error ")))
+            else:
+                header = json.dumps({"session": "0" * 32, "index": 0, "look": LOOK})
+                tensor = pb_utils.Tensor("chunk_header", np.array([header.encode()], dtype=object))
+                response = pb_utils.InferenceResponse([tensor])
+            sender = request.get_response_sender()
+            sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
