@@ -42,6 +42,10 @@ class Recipient:
         if values["index"] == 0:
             self.pipe = os.open(self.credits_directory / values["session"], os.O_WRONLY | os.O_NONBLOCK)
         self.chunks.append((values, chunk))
+        if "error" in values:
+            self.error = values["error"]
+            self.end()
+            return
         if values["index"] == 1:
             if self.held_tokens is not None:
                 self.hold(self.held_tokens)
