@@ -14,14 +14,12 @@ from pathlib import Path
 import httpx2
 import pytest
 from api.stack import wait_until
+from qwen3_vl_client.api.__main__ import app
 from server.front import run_front
 from server.supervisor import ServerError
 from server.triton import free_ports
 from serving import Server
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "qwen3_vl_client.api", *arguments]
+from typer.testing import CliRunner
 
 
 def wait_for(url: str, process: subprocess.Popen[str]) -> httpx2.Response:
@@ -42,7 +40,7 @@ def test_it_serves_until_it_is_told_to_end(
     keys.write_text("ann secret\n")
     options = ["--media-root", str(media_root), "--port", str(port), "--model", "a", "--model", "b"]
     process = subprocess.Popen(
-        command(*options, "--api-keys", str(keys)),
+        [sys.executable, "-m", "qwen3_vl_client.api", *options, "--api-keys", str(keys)],
         env={**os.environ, "QWEN3_VL_URL": triton.grpc_url},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -71,9 +69,9 @@ def test_it_says_what_is_wrong(media_root: Path, tmp_path: Path) -> None:
         (["--media-root", str(media_root), "--url", "nonsense"], "host:port"),
         (["--media-root", str(media_root), "--api-keys", str(tmp_path / "none")], "No such file"),
     ):
-        done = subprocess.run(command(*options), capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
-        assert done.returncode == 2
-        assert reason in " ".join(done.stderr.split())
+        done = CliRunner().invoke(app, options, env={"COLUMNS": "200"})
+        assert done.exit_code == 2
+        assert reason in " ".join(done.output.split())
 
 
 class Deployment:

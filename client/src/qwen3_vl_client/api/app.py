@@ -10,11 +10,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from pydantic.json_schema import models_json_schema
 
 from ..aio import AsyncClient
 from ..connection import address
 from ..uploads import Uploads
-from . import chat, errors, files, operations
+from . import chat, errors, events, files, models, operations, summaries
 from .body_limit import BodyLimitMiddleware
 from .chat_response import ChatCompletionChunk
 from .engine_probe import EngineProbe
@@ -73,7 +74,9 @@ def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
         version=version("qwen3-vl-client"),
         lifespan=lifespan,
     )
+    app.include_router(models.router)
     app.include_router(chat.router)
+    app.include_router(summaries.router)
     app.include_router(files.router)
     app.include_router(operations.router)
     errors.install(app)
@@ -93,18 +96,21 @@ def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
     return app
 
 
-def _describe_truthfully(app: FastAPI, models: Sequence[str]) -> None:
-    """Puts into the OpenAPI description which models there are and what a stream's chunks look like, and takes from it
+def _describe_truthfully(app: FastAPI, names: Sequence[str]) -> None:
+    """Puts into the OpenAPI description which models there are and what streams consist of, and takes from it
     the validation errors that FastAPI would answer: here they are 400."""
     generated = app.openapi
-    chunk = ChatCompletionChunk.model_json_schema(ref_template="#/components/schemas/{model}")
+    streamed = (ChatCompletionChunk, *summaries.STREAMED)
+    _, of_streams = models_json_schema(
+        [(kind, "serialization") for kind in streamed], ref_template=f"{events.SCHEMAS}/{{model}}"
+    )
 
     def openapi() -> dict[str, Any]:
         described = generated()
         schemas = described["components"]["schemas"]
-        schemas["ChatRequest"]["properties"]["model"]["enum"] = list(models)
-        schemas.update(chunk.get("$defs", {}))
-        schemas["ChatCompletionChunk"] = {name: value for name, value in chunk.items() if name != "$defs"}
+        schemas.update(of_streams["$defs"])
+        for request in ("ChatRequest", "SummaryRequest"):
+            schemas[request]["properties"]["model"]["enum"] = list(names)
         for operations_of_path in described["paths"].values():
             for operation in operations_of_path.values():
                 operation["responses"].pop("422", None)
@@ -118,4 +124,5 @@ def _describe_truthfully(app: FastAPI, models: Sequence[str]) -> None:
 async def _sweep(uploads: Uploads) -> None:
     while True:
         await asyncio.to_thread(uploads.sweep)
+        await asyncio.to_thread(summaries.sweep_journals, uploads.folder, uploads.expiry_seconds)
         await asyncio.sleep(_SWEEP_SECONDS)

@@ -90,6 +90,19 @@ def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     return {int(status): {"model": ErrorBody, "description": status.phrase} for status in statuses}
 
 
+GENERATION_ERRORS = documented(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+)
+"""What may come instead of an answer that is generated."""
+
+
 def describe(error: Qwen3VLError) -> ErrorDetails:
     """The client library's error in OpenAI's words."""
     message = f"{error.message} (request {error.request_id})" if error.request_id else error.message

@@ -11,9 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..results import Answer
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-CLIENT_CLOSED_REQUEST = 499
-"""nginx's status for a client that went away before it had an answer."""
-
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 

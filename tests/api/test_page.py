@@ -1,0 +1,45 @@
+"""What client/API.md shows is run as it stands, but for the address and the names."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from api.stack import running
+from qwen3_vl_client.api import Settings
+
+PAGE = (Path(__file__).parents[2] / "client" / "API.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def open_api(settings: Settings, media_root: Path):
+    shutil.copy(media_root / "clips" / "clip.mp4", media_root / "holiday.mp4")
+    with running(replace(settings, api_keys={}, models=("qwen3-vl-demo",))) as url:
+        yield url
+
+
+def test_python(open_api: str, media_root: Path) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("http://127.0.0.1:8080", open_api)],
+        cwd=media_root,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the example is a curl command")
+def test_curl(open_api: str) -> None:
+    [command] = re.findall(r"^    (curl .*?\}'\n)", PAGE, re.DOTALL | re.MULTILINE)
+    done = subprocess.run(
+        command.replace("http://127.0.0.1:8080", open_api), shell=True, capture_output=True, text=True, timeout=60
+    )
+    assert '"chat.completion"' in done.stdout
