@@ -20,6 +20,7 @@ from qwen3_vl_client import (
     Timeout,
     Timeouts,
 )
+from qwen3_vl_client.aio import within
 
 
 async def read_until_text(stream: AsyncStream) -> None:
@@ -163,5 +164,23 @@ def test_server_goes_in_mid_stream(own_server: ScriptedServer) -> None:
             own_server.kill()
             with pytest.raises(ServerUnavailable, match="went away"):
                 await stream.result()
+
+    asyncio.run(main())
+
+
+def test_a_cancellation_that_comes_with_a_response_is_not_lost() -> None:
+    async def main() -> None:
+        arrived = asyncio.get_running_loop().create_future()
+
+        async def read() -> str:
+            return await arrived
+
+        waiting = asyncio.create_task(within(10, read()))
+        await asyncio.sleep(0.01)
+        arrived.set_result("a response")
+        await asyncio.sleep(0)  # it has been read, and is not handed on yet
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
 
     asyncio.run(main())

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
@@ -20,6 +20,8 @@ from .request import Outgoing
 from .results import Answer, Event, Look
 from .summaries.summarizing import SummaryOptions, summarize
 from .summaries.summary import SummaryEvent
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger("qwen3_vl_client")
 
@@ -249,6 +251,22 @@ class AsyncStream:
         return Cancelled("the stream was closed before its answer was complete", request_id=self.request_id)
 
 
+async def within(seconds: float, work: Coroutine[Any, Any, Result]) -> Result:
+    """`asyncio.wait_for`; but that one, before Python 3.12, loses a cancellation that comes together with the result.
+
+    Raises:
+        asyncio.TimeoutError: the work took longer, and was cancelled.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait((task,), timeout=seconds)
+        if not done:
+            raise asyncio.TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
+
+
 class _Running:
     """A call and what came back from it. It outlives its stream until the request is stopped."""
 
@@ -262,13 +280,13 @@ class _Running:
         while (event := self.exchange.pop()) is None and not self.exchange.ended:
             try:
                 if self._outgoing is None:
-                    arrived = await asyncio.wait_for(self.call.read(), self.exchange.wait_seconds())
+                    arrived = await within(self.exchange.wait_seconds(), self.call.read())
                     if arrived is grpc.aio.EOF:
                         self.exchange.closed()
                     else:
                         self.exchange.receive(arrived)
                 else:
-                    await asyncio.wait_for(self._upload(self._outgoing), self.exchange.wait_seconds())
+                    await within(self.exchange.wait_seconds(), self._upload(self._outgoing))
             except asyncio.TimeoutError:
                 self.exchange.timed_out()
             except grpc.RpcError as error:
@@ -347,7 +365,7 @@ class _Connection:
         if over:
             # A call that is cancelled while Triton 2.51 ends it leaves some kilobytes in the server for ever.
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(running.drain(), ENDING_SECONDS)
+                await within(ENDING_SECONDS, running.drain())
         running.call.cancel()
 
     async def _stop(self, request_id: str) -> bool:
