@@ -81,6 +81,7 @@ def make_video(
     audio: bool = False,
     rotation: int = 0,
     unknown_duration: bool = False,
+    movflags: str = "",
     key_frame_interval: int = 12,
     subtitles: Sequence[tuple[str, str, Sequence[Line]]] = (),
     seed: int = 0,
@@ -91,6 +92,7 @@ def make_video(
     `start_offset_seconds`: the first frame is shown this late; with `audio` the sound starts at zero.
     `rotation`: 90, 180 or 270 degrees clockwise, as the header tells players; the pixels are not turned.
     `unknown_duration`: the header does not say how long the video is: a fragmented MP4 or a live Matroska or WebM.
+    `movflags`: FFmpeg's own, for MP4: `faststart` puts the index first.
     `subtitles`: text tracks: codec (mov_text, subrip, ass, webvtt), language, lines.
     """
     path = Path(path)
@@ -98,7 +100,7 @@ def make_video(
     milliseconds = variable or start_offset_seconds != 0
     if milliseconds and path.suffix == ".avi":
         raise ValueError("AVI has neither a variable rate nor a start offset")
-    options = {}
+    options = {"movflags": movflags} if movflags else {}
     if unknown_duration:
         options = {"movflags": "frag_keyframe+empty_moov"} if path.suffix in (".mp4", ".mov") else {"live": "1"}
     with av.open(str(path), "w", options=options) as container:

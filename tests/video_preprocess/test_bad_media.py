@@ -13,12 +13,14 @@ import media
 import numpy as np
 import pytest
 from PIL import Image
+from preprocess.decode import decode_frames
 from preprocess.errors import InvalidArgumentError, NotFoundError, RequestError
 from preprocess.images import decode_image
 from preprocess.look import look_at_image
 from preprocess.media import Library
 from preprocess.messages import Attachment
 from preprocess.settings import Settings
+from preprocess.size import Size
 from preprocess.video import open_video
 
 Encode = Callable[..., bytes]
@@ -58,19 +60,32 @@ def test_what_is_no_video(content: bytes, message: str, library: Library) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "message"),
+    ("name", "options", "reason"),
     [
-        ("a.mp4", {}, "is not a readable video"),
-        ("a.avi", {"codec": "mpeg4"}, "is truncated: its header announces 48 frames"),
-        ("a.mkv", {}, "is truncated: its header announces"),
-        ("a.webm", {"codec": "libvpx-vp9"}, "is truncated: its header announces"),
+        ("a.mp4", {"movflags": "faststart"}, "its header announces 48 frames, "),
+        ("a.avi", {"codec": "mpeg4"}, "its header announces 48 frames, "),
+        ("a.mkv", {}, "its header announces "),
+        ("a.webm", {"codec": "libvpx-vp9"}, "its header announces "),
     ],
 )
-def test_files_that_were_cut_off(
-    name: str, options: dict[str, str], message: str, encode: Encode, library: Library
+def test_files_that_were_cut_off_are_read_as_far_as_they_go(
+    name: str, options: dict[str, str], reason: str, encode: Encode, library: Library
 ) -> None:
     content = encode(name, frames=48, **options)
-    assert f"invalid_argument: video[0] {message}" in opening(content[: len(content) * 7 // 10], library)
+    attachment = Attachment("video", "video[0]", content[: len(content) * 7 // 10])
+    video = open_video(attachment, library, lambda: None)
+    assert video.timeline.broken_off.startswith(reason)
+    assert 10 < len(video.timeline) < 48
+    indices = np.arange(len(video.timeline))
+    assert len(list(decode_frames(library, video, indices, Size(64, 96), lambda: None))) == len(indices)
+    whole = open_video(Attachment("video", "video[0]", content), library, lambda: None)
+    assert whole.timeline.broken_off == ""
+    np.testing.assert_allclose(video.timeline.seconds, whole.timeline.seconds[indices], atol=0.1)
+
+
+def test_mp4_without_its_index_is_none(encode: Encode, library: Library) -> None:
+    content = encode("a.mp4", frames=48)
+    assert "video[0] is not a readable video" in opening(content[: len(content) * 7 // 10], library)
 
 
 def test_live_recording_is_not_taken_for_cut_off(encode: Encode, library: Library) -> None:

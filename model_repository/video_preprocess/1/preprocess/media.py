@@ -13,7 +13,6 @@ import av
 from PIL import Image, UnidentifiedImageError
 
 from preprocess.errors import InvalidArgumentError, NotFoundError, shown
-from preprocess.matroska import HEAD_BYTES, announced_bytes
 from preprocess.memory import Memory, digest
 from preprocess.messages import Attachment
 from preprocess.size import Size
@@ -107,7 +106,8 @@ class Library:
     def open_video(self, attachment: Attachment) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
         """Opens the container and its best video stream; raises InvalidArgumentError if there is none to decode."""
         with self._readable(attachment) as path:
-            _check_length(path, attachment.name)
+            if path.stat().st_size == 0:
+                raise InvalidArgumentError(f"{attachment.name} is empty")
             try:
                 container = av.open(str(path), "r", options=dict(_CONTAINER_OPTIONS), metadata_errors="replace")
             except av.FFmpegError as error:
@@ -130,6 +130,11 @@ class Library:
             with image:
                 self.check_size(Size(image.height, image.width), attachment.name)
                 yield image
+
+    def read_head(self, attachment: Attachment, head_bytes: int) -> tuple[bytes, int]:
+        """The first bytes of what an attachment contains, and how many it has in all."""
+        with self.open_file(attachment) as file:
+            return os.pread(file, head_bytes, 0), os.fstat(file).st_size
 
     @contextmanager
     def _readable(self, attachment: Attachment) -> Iterator[Path]:
@@ -176,13 +181,3 @@ class Library:
         except (OSError, ValueError, RuntimeError):
             pass
         raise NotFoundError(f"{name} is {shown(path)}; there is no such file below the media root")
-
-
-def _check_length(file: Path, name: str) -> None:
-    size = file.stat().st_size
-    with file.open("rb") as opened:
-        announced = announced_bytes(opened.read(HEAD_BYTES))
-    if size == 0:
-        raise InvalidArgumentError(f"{name} is empty")
-    if announced is not None and announced > size:
-        raise InvalidArgumentError(f"{name} is truncated: its header announces {announced} bytes, {size} are there")

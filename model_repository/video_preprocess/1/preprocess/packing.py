@@ -27,8 +27,9 @@ def pack_video(video: Video) -> bytes:
     )
     content = io.BytesIO()
     arrays = {name: getattr(timeline, name) for name in _ARRAYS}
-    lines = np.frombuffer(json.dumps([astuple(line) for line in video.lines]).encode(), np.uint8)
-    np.savez(content, numbers=np.array(numbers, np.int64), lines=lines, **arrays)
+    texts = json.dumps([timeline.broken_off, [astuple(line) for line in video.lines]])
+    arrays["texts"] = np.frombuffer(texts.encode(), np.uint8)
+    np.savez(content, numbers=np.array(numbers, np.int64), **arrays)
     return content.getvalue()
 
 
@@ -37,6 +38,7 @@ def unpack_video(content: bytes, attachment: Attachment) -> Video:
         start_tick, base, base_ratio, rate, rate_ratio, last_frame_ticks, counted, height, width = arrays[
             "numbers"
         ].tolist()
+        broken_off, lines = json.loads(arrays["texts"].tobytes())
         timeline = Timeline(
             **{name: arrays[name] for name in _ARRAYS},
             start_tick=start_tick,
@@ -44,6 +46,6 @@ def unpack_video(content: bytes, attachment: Attachment) -> Video:
             rate=Fraction(rate, rate_ratio) or None,
             last_frame_ticks=last_frame_ticks,
             counted=bool(counted),
+            broken_off=broken_off,
         )
-        lines = tuple(Line(*line) for line in json.loads(arrays["lines"].tobytes()))
-    return Video(attachment, timeline, Size(height, width), lines)
+    return Video(attachment, timeline, Size(height, width), tuple(Line(*line) for line in lines))

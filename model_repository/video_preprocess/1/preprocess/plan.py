@@ -46,6 +46,8 @@ def _medium(look: Look, merge: int) -> dict[str, Any]:
     }
     if look.video is not None and look.video.lines:
         told["lines"] = {"shown": len(look.medium.lines), "left_out": look.lines_left_out}
+    if look.video is not None and look.video.timeline.broken_off:
+        told["broken_off"] = look.video.timeline.broken_off
     return told
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import av
@@ -14,6 +14,8 @@ from av.subtitles.stream import SubtitleStream
 from preprocess.change import Score, packet_score
 from preprocess.errors import InvalidArgumentError
 
+MAX_PACKETS = 10_000_000
+"""Of video: two days of 60 frames per second."""
 _Row = tuple[int, int, bool, int, bool]
 """Of a packet: presentation tick, bytes, key frame, duration in ticks, shown."""
 
@@ -43,6 +45,8 @@ class Timeline:
     """How long the last frame is shown."""
     counted: bool
     """The container stores no presentation times (AVI): frame k is the k-th that is decoded, whatever time it bears."""
+    broken_off: str = ""
+    """Why the file is taken to have gone on once; empty if it ends as it should."""
 
     def __len__(self) -> int:
         return len(self.ticks)
@@ -72,13 +76,14 @@ def read_timeline(
     """Reads every packet of `stream` once and decodes none; those of `track` are given to `take_words` on the way.
 
     Calls `interrupt` now and then; what that raises ends the reading. Raises InvalidArgumentError for a video without
-    frames or duration, and one whose header announces more frames than there are.
+    frames or duration. One that breaks off is read as far as it goes.
     """
     # AVI numbers its frames in decoding order; the presentation times that FFmpeg makes of it are wrong with B-frames.
     counted = container.format.name == "avi"
     is_vp8 = stream.codec_context.codec.canonical_name == "vp8"
     rows: list[_Row] = []
     packets = 0
+    broken_off = ""
     try:
         for packet in container.demux(stream if track is None else (stream, track)):
             if packet.stream is not stream:
@@ -87,21 +92,26 @@ def read_timeline(
                 continue
             if packets % 1024 == 0:
                 interrupt()
+            if packet.is_corrupt:
+                # Cut off in the middle.
+                continue
             packets += packet.size > 0
+            if packets > MAX_PACKETS:
+                raise InvalidArgumentError(f"{name} has more than {MAX_PACKETS} packets of video, the most accepted")
             tick = packet.dts if counted else packet.pts
             hidden = is_vp8 and packet.size > 0 and not bytes(packet)[0] & _VP8_SHOWN
             if packet.size == 0 or tick is None or hidden:
                 continue
             rows.append((tick, packet.size, packet.is_keyframe, packet.duration or 0, not packet.is_discard))
     except av.FFmpegError as error:
-        raise InvalidArgumentError(f"{name} cannot be read to its end: {error.strerror}") from error
+        if not rows:
+            raise InvalidArgumentError(f"{name} cannot be read: {error.strerror}") from error
+        broken_off = f"it cannot be read to its end: {error.strerror}"
     if packets < stream.frames:
-        raise InvalidArgumentError(
-            f"{name} is truncated: its header announces {stream.frames} frames, {packets} are there"
-        )
+        broken_off = f"its header announces {stream.frames} frames, {packets} are there"
     if not rows:
         raise InvalidArgumentError(f"{name} has a video stream without frames")
-    return _arrange(rows, container, stream, name, counted)
+    return replace(_arrange(rows, container, stream, name, counted), broken_off=broken_off)
 
 
 def _arrange(

@@ -10,6 +10,7 @@ import av
 from preprocess.errors import InvalidArgumentError
 from preprocess.frames import first_frame_size
 from preprocess.glance import MOST_PIXELS, glance
+from preprocess.matroska import HEAD_BYTES, announced_bytes
 from preprocess.media import Library
 from preprocess.messages import Attachment
 from preprocess.size import Size
@@ -42,6 +43,10 @@ def open_video(
         timeline = read_timeline(container, stream, attachment.name, interrupt, track, words.append)
         zero = float(timeline.start_tick * timeline.time_base)
         lines = tidy(line for packet in words for line in packet_lines(packet, zero))
+    head, size = library.read_head(attachment, HEAD_BYTES)
+    announced = announced_bytes(head)
+    if announced is not None and announced > size:
+        timeline = replace(timeline, broken_off=f"its header announces {announced} bytes, {size} are there")
     if timeline.end_seconds > library.max_seconds:
         raise InvalidArgumentError(
             f"{attachment.name} lasts {timeline.end_seconds:.0f} seconds;"
