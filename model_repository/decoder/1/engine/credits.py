@@ -41,15 +41,22 @@ class Credits:
         except (BrokenPipeError, BlockingIOError):
             raise RequestError("unavailable", _GONE) from None
 
+    @property
+    def has_reader(self) -> bool:
+        """Whether stage 1 has the session still."""
+        return not self._poll.poll(0)
+
     def check(self) -> None:
         """Raises unavailable when stage 1 is gone."""
-        if self._poll.poll(0):
+        if not self.has_reader:
             raise RequestError("unavailable", _GONE)
 
-    def close(self) -> None:
+    def end(self) -> None:
         """Tells stage 1 that the session is over."""
         with contextlib.suppress(BrokenPipeError, BlockingIOError):
             os.write(self._descriptor, b".")
+
+    def close(self) -> None:
         os.close(self._descriptor)
 
 

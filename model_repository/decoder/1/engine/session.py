@@ -10,6 +10,7 @@ from engine.chunk import Chunk, planned_request, prompt_piece
 from engine.credits import Credits
 from engine.detokenizer import Vocabulary
 from engine.errors import RequestError, invalid_argument
+from engine.failure import Failure
 from engine.intake import Intake
 from engine.metrics import (
     BETWEEN_TOKENS_SECONDS,
@@ -43,13 +44,15 @@ class Services:
 class Session:
     """Takes chunks and engine events, grants credits, and answers on chunk 0's reply. Called from one thread only.
 
-    A RequestError from a method ends the session: the caller then calls `fail` with it. `over` tells that it has ended.
+    A RequestError from a method ends the session: the caller then calls `fail` with it. `over` tells that it has ended;
+    `failure` is then what the client is still to be told.
     """
 
     def __init__(self, name: str, request_id: str, services: Services) -> None:
         self.name = name
         self.request_id = request_id
         self.over = False
+        self.failure: Failure | None = None
         self._services = services
         self._engine = services.engine
         self._metrics = services.metrics
@@ -160,10 +163,8 @@ class Session:
         """Ends the session with an error; `message` starts with a status code."""
         if self.over:
             return
-        self._release()
         self._metrics.count(REQUESTS, label=message.partition(":")[0])
-        if self._reply is not None:
-            self._reply.fail(message)
+        self._release(message)
 
     def _take(self, chunk: Chunk) -> None:
         if self.over:
@@ -227,9 +228,15 @@ class Session:
         )
         self._answer.progress(phase, prompt_tokens, prefilled, now, **more)
 
-    def _release(self) -> None:
+    def _release(self, error: str = "") -> None:
         self.over = True
         self._metrics.dequeued(self.name)
         self._engine.cancel(self.name)
         if self._credits is not None:
-            self._credits.close()
+            self._credits.end()
+            if error and self._reply is not None:
+                self.failure = Failure(self._reply, self._credits, error)
+            else:
+                self._credits.close()
+        elif error and self._reply is not None:
+            self._reply.fail(error)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from engine.chunk import Chunk
 from engine.errors import RequestError
+from engine.failure import Failure
 from engine.protocol import Event
 from engine.reply import Reply, Response
 from engine.session import Services, Session
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 # How often sessions are checked for silence, the end of stage 1 and the time limit.
 CHECK_SECONDS = 0.2
+# How often it is looked whether stage 1 has ended after an error: a client waits for it.
+FAILURE_CHECK_SECONDS = 0.005
 # Chunks may still be under way to a session that is over: its name is remembered among this many.
 REMEMBERED_SESSIONS = 4096
 
@@ -71,6 +74,7 @@ class Sessions:
         self._inbox = inbox
         self._sessions: dict[str, Session] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self._failures: list[Failure] = []
         self._next_check = 0.0
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="sessions", daemon=True)
@@ -97,14 +101,25 @@ class Sessions:
                     session.flush()
                     if due:
                         session.check(now)
+            self._tell([failure for failure in self._failures if failure.due()])
         for session in list(self._sessions.values()):
             with self._guard(session):
                 session.fail("unavailable: the decoder is being unloaded")
+        self._tell(self._failures)
+
+    def _tell(self, failures: list[Failure]) -> None:
+        self._failures = [failure for failure in self._failures if failure not in failures]
+        for failure in failures:
+            try:
+                failure.tell()
+            except Exception:
+                logger.exception("a client could not be told of an error")
 
     def _messages(self) -> Iterator[Message]:
         """What is in the inbox; waits for the first message, but not longer than to the next check."""
         try:
-            yield self._inbox.get(timeout=CHECK_SECONDS if self._sessions else None)
+            idle_seconds = CHECK_SECONDS if self._sessions else None
+            yield self._inbox.get(timeout=FAILURE_CHECK_SECONDS if self._failures else idle_seconds)
         except queue.Empty:
             return
         for _ in range(self._inbox.qsize()):
@@ -153,6 +168,8 @@ class Sessions:
         if session.over:
             self._sessions.pop(session.name, None)
             self._ended[session.name] = None
+            if session.failure is not None:
+                self._failures.append(session.failure)
             if len(self._ended) > REMEMBERED_SESSIONS:
                 self._ended.popitem(last=False)
 
