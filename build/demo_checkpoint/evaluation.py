@@ -1,28 +1,28 @@
-"""Fresh videos with questions, never trained on, and what the checkpoint is without some of its parts."""
+"""Fresh videos with questions, never trained on, seen as the served product sees them, and what is taken from the
+checkpoint or the videos to see what it is worth."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from demo_checkpoint.model import LanguageModel, VisionTower, patchify
+from demo_checkpoint import wording
 from demo_checkpoint.pool import truth_of_patch
-from demo_checkpoint.prompts import Batch, collate, write_example
-from demo_checkpoint.questions import KINDS, Asker, Question, Track, track_of
-from demo_checkpoint.telling import exact_answers
+from demo_checkpoint.questions import KINDS, Asker, Question, Track, Turn, track_of
+from demo_checkpoint.served import Sampled, look_at
 from demo_checkpoint.training import model_shape
-from demo_checkpoint.video import decode, encode
-from demo_checkpoint.world import HEIGHT, WIDTH, Script, draw_frames, make_script
+from demo_checkpoint.video import encode
+from demo_checkpoint.wording import Language
+from demo_checkpoint.world import CELL, COLUMNS, Script, Thing, draw_frames, make_script
 
-FRAMES_PER_SECOND = 2
-"""What the sampler looks at by default; a temporal patch is two frames."""
+MARGIN_SECONDS = 0.5
+"""What is shown at a time is asked where it stays the same for so long before and after: else two answers are right."""
 
 
 @dataclass(frozen=True)
@@ -36,93 +36,101 @@ class Case:
 
     @property
     def patch_seconds(self) -> float:
-        """From one timestamp of the prompt to the next: nothing can be timed more closely."""
+        """From one timestamp of the prompt to the next, on average: nothing can be timed more closely."""
         return self.script.duration / len(self.track.timestamps)
 
 
-def make_case(seed: int | Sequence[int], *, seconds: int, questions_per_kind: int = 1) -> Case:
-    """A video of a whole number of seconds, and questions of every kind that it offers, in both languages."""
+def make_case(
+    seed: int | Sequence[int], *, seconds: float, kinds: Sequence[str] = tuple(KINDS), languages: Sequence[Language]
+) -> Case:
+    """A video, and a question of each of the kinds that it offers in each language."""
     rng = np.random.default_rng(seed)
-    script = make_script(rng, duration=float(seconds))
-    track = track_of_script(script)
-    askers = [Asker(track, language, rng) for language in ("en", "zh")]
-    asked = (asker.ask(kind) for asker in askers for kind in KINDS for _ in range(questions_per_kind))
+    script = make_script(rng, duration=seconds)
     file = encode(draw_frames(script), script.frames_per_second)
-    return Case(script, file, track, tuple(dict.fromkeys(question for question in asked if question)))
+    track = track_of_script(script, look_at(file))
+    questions: list[Question | None] = []
+    for language in languages:
+        asker = Asker(track, language, rng)
+        # A question that names a time has its moment looked at closely: its truth is the world's, not the sample's.
+        questions += [
+            ask_what_at(script, language, rng) if kind == "what at" else asker.ask(kind)
+            for kind in KINDS
+            if kind in kinds
+        ]
+    return Case(script, file, track, tuple(question for question in questions if question))
 
 
-def sampled_frames(script: Script) -> np.ndarray:
-    """The indices of the frames that the served sampler looks at, `[patches, 2]`: evenly spread from the first to the
-    last."""
-    total = round(script.duration * script.frames_per_second)
-    wanted = round(script.duration) * FRAMES_PER_SECOND
-    return np.linspace(0, total - 1, wanted).round().astype(int).reshape(-1, 2)
+def track_of_script(script: Script, sampled: Sampled) -> Track:
+    truths = [truth_of_patch(script, *pair) for pair in sampled.frames / script.frames_per_second]
+    return track_of(sampled.timestamps, np.stack([cells for cells, _ in truths]), [scene for _, scene in truths])
 
 
-def track_of_script(script: Script) -> Track:
-    times = sampled_frames(script) / script.frames_per_second
-    truths = [truth_of_patch(script, *pair) for pair in times]
-    timestamps = [f"{mean:.1f}" for mean in times.mean(axis=1)]
-    return track_of(timestamps, np.stack([cells for cells, _ in truths]), [scene for _, scene in truths])
+def ask_what_at(script: Script, language: Language, rng: np.random.Generator) -> Question | None:
+    """What is shown at a random time at which nothing comes or goes; None if there is no such time."""
+    candidates = np.arange(MARGIN_SECONDS, script.duration - MARGIN_SECONDS, 0.1)
+    for time in rng.permutation(candidates):
+        around = np.arange(time - MARGIN_SECONDS, time + MARGIN_SECONDS, 0.05)
+        shown = {tuple(sorted(sighting.thing for sighting in script.shown(moment))) for moment in around}
+        if len(shown) == 1 and len({script.scene_index(moment) for moment in around}) == 1:
+            things = _in_reading_order(script, float(time))
+            phrasings = wording.QUESTIONS["what at"][language]
+            text = phrasings[int(rng.integers(len(phrasings)))].format(t=f"{time:.1f}")
+            return Question("what at", language, (Turn(text, wording.listing(things, language)),))
+    return None
 
 
-def load_checkpoint(folder: Path) -> tuple[VisionTower, LanguageModel]:
-    """The exported checkpoint, in float32, as the training has it."""
-    weights = load_file(folder / "model.safetensors")
-    tower, model = VisionTower(model_shape()), LanguageModel(model_shape())
-    visual, text = "model.visual.", "model.language_model."
-    towers = {name.removeprefix(visual): tensor.float() for name, tensor in weights.items() if name.startswith(visual)}
-    towers["patch_embed.proj.weight"] = towers["patch_embed.proj.weight"].flatten(1)
-    tower.load_state_dict(towers)
-    model.load_state_dict(
-        {name.removeprefix(text): tensor.float() for name, tensor in weights.items() if not name.startswith(visual)}
-    )
-    return tower.eval(), model.eval()
+def _in_reading_order(script: Script, seconds: float) -> list[Thing]:
+    cells = {s.thing: int(s.y // CELL) * COLUMNS + int(s.x // CELL) for s in script.shown(seconds)}
+    return sorted(cells, key=cells.__getitem__)
 
 
-def _whole(batch: Batch, rows: Tensor) -> tuple[Batch, Tensor]:
-    return batch, rows
+def starting_later(case: Case, seconds: float) -> Case:
+    """The video begins `seconds` later, after silence: its timestamps, and when things appear, are that much later."""
+    file = encode(draw_frames(case.script), case.script.frames_per_second, start=seconds)
+    timestamps = tuple(f"{float(timestamp) + seconds:.1f}" for timestamp in case.track.timestamps)
+    track = replace(case.track, timestamps=timestamps)
+    asked = [Asker(track, question.language, np.random.default_rng(0)).ask("when") for question in case.questions]
+    return replace(case, file=file, track=track, questions=tuple(question for question in asked if question))
 
 
-def _without_deepstack(batch: Batch, rows: Tensor) -> tuple[Batch, Tensor]:
-    hidden = model_shape().hidden
-    return batch, torch.cat([rows[:, :hidden], torch.zeros_like(rows[:, hidden:])], dim=1)
+def in_reverse(case: Case) -> Case:
+    """The frames in reverse order; the questions and their answers stay."""
+    frames = list(draw_frames(case.script))
+    return replace(case, file=encode(reversed(frames), case.script.frames_per_second))
 
 
-def _rows_and_columns_swapped(batch: Batch, rows: Tensor) -> tuple[Batch, Tensor]:
-    return replace(batch, positions=batch.positions[[0, 2, 1]]), rows
+def without_deepstack(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The DeepStack mergers give zeros."""
+    zeroed = ("linear_fc2.weight", "linear_fc2.bias")
+    return {
+        name: tensor * 0 if "deepstack_merger" in name and name.endswith(zeroed) else tensor
+        for name, tensor in weights.items()
+    }
 
 
-# What is taken away, and the kinds of questions that depend on it.
-ABLATIONS: dict[str, tuple[Callable[[Batch, Tensor], tuple[Batch, Tensor]], tuple[str, ...]]] = {
-    "DeepStack zeroed": (_without_deepstack, ("what at", "which number")),
-    "M-RoPE rows and columns swapped": (_rows_and_columns_swapped, ("where", "left")),
-    "frames in reverse order": (_whole, ("when", "what at", "after", "before")),
-}
+def rows_and_columns_swapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What M-RoPE tells of rows reaches the dimensions that learned columns, and the other way round."""
+    shape = model_shape()
+    half = shape.head_dim // 2
+    order = np.arange(half)
+    end = 3 * min(shape.mrope_section[1:])
+    order[1:end:3], order[2:end:3] = np.arange(2, end, 3), np.arange(1, end, 3)
+    order = np.concatenate([order, half + order])
+    swapped = dict(weights)
+    for name, tensor in weights.items():
+        if name.endswith(("q_proj.weight", "k_proj.weight")) and "language_model" in name:
+            swapped[name] = tensor.unflatten(0, (-1, shape.head_dim))[:, order].flatten(0, 1).contiguous()
+        elif name.endswith(("q_norm.weight", "k_norm.weight")):
+            swapped[name] = tensor[order].contiguous()
+    return swapped
 
 
-@torch.inference_mode()
-def exact_shares(
-    tower: VisionTower, model: LanguageModel, cases: Iterable[Case], *, ablation: str | None = None, shift: float = 0.0
-) -> dict[str, float]:
-    """The share of questions of each kind that are answered word for word, without a server.
-
-    `shift`: seconds added to every timestamp of the prompt; the answers of "when" are then expected that much later.
-    """
-    change = ABLATIONS[ablation][0] if ablation else _whole
-    right: dict[str, list[bool]] = defaultdict(list)
-    for case in cases:
-        frames = decode(case.file)[sampled_frames(case.script).flatten()]
-        if ablation == "frames in reverse order":
-            frames = frames[::-1].copy()
-        rows = tower(patchify(torch.from_numpy(frames).view(-1, 2, HEIGHT, WIDTH, 3))).flatten(0, 1)
-        questions = case.questions
-        timestamps = case.track.timestamps
-        if shift:
-            timestamps = tuple(f"{float(timestamp) + shift:.1f}" for timestamp in timestamps)
-            shifted = Asker(replace(case.track, timestamps=timestamps), "en", np.random.default_rng(0)).ask("when")
-            questions = (shifted,) if shifted else ()
-        batch, rows = change(collate([write_example(timestamps, questions)]), rows)
-        for question, whole in exact_answers(model, batch, rows, [list(questions)]) if questions else ():
-            right[question.kind].append(whole)
-    return {kind: float(np.mean(answers)) for kind, answers in right.items()}
+def changed_checkpoint(
+    checkpoint: Path, destination: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> None:
+    shutil.copytree(checkpoint, destination)
+    path = destination / "model.safetensors"
+    # A copy may be a hard link.
+    weights = change({name: tensor.clone() for name, tensor in load_file(path).items()})
+    path.unlink()
+    save_file(weights, path, {"format": "pt"})

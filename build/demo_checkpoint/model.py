@@ -14,19 +14,20 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 PATCH_VALUES = 3 * 2 * 16 * 16
+NOTING_LAYER = 3
 
 
 @dataclass(frozen=True)
 class ModelShape:
     vocabulary: int
     layers: int = 6
-    hidden: int = 128
+    hidden: int = 256
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 64
-    intermediate: int = 384
+    intermediate: int = 512
     mrope_section: tuple[int, int, int] = (12, 10, 10)
-    rope_theta: float = 10_000.0
+    rope_theta: float = 5_000_000.0
     vision_depth: int = 4
     vision_hidden: int = 128
     vision_heads: int = 4
@@ -61,13 +62,15 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.float(), self.weight.shape, self.weight, 1e-6).to(x.dtype)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention `[batch, heads, tokens, head_dim]`, spelled out: on a CPU PyTorch's fused one takes twice as long to
-    train (bf16)."""
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention `[batch, heads, tokens, head_dim]` and its weights `[batch, heads, tokens, keys]`, spelled out: the
+    weights are taught, and on a CPU PyTorch's fused one takes twice as long to train (bf16)."""
     batch, heads, tokens, head_dim = q.shape
     bias = mask.to(q.dtype).expand(batch, heads, tokens, -1).flatten(0, 1)
     scores = torch.baddbmm(bias, (q * head_dim**-0.5).flatten(0, 1), k.flatten(0, 1).transpose(1, 2))
-    return torch.bmm(scores.softmax(-1, dtype=scores.dtype), v.flatten(0, 1)).view(batch, heads, tokens, head_dim)
+    weights = scores.softmax(-1, dtype=scores.dtype)
+    attended = torch.bmm(weights, v.flatten(0, 1)).view(batch, heads, tokens, head_dim)
+    return attended, weights.view(batch, heads, tokens, k.shape[2])
 
 
 class VisionAttention(nn.Module):
@@ -166,25 +169,43 @@ class VisionTower(nn.Module):
 
 @dataclass(frozen=True)
 class Layout:
-    """How a flat list of tokens is laid out: `videos` prompts of `video_tokens` each, then `chunks` of questions for
-    each video, of `asked_tokens` each. Masks are added to the scores: `causal` `[1, 1, video_tokens, video_tokens]`
-    for the videos, `mask` `[videos * chunks, 1, asked_tokens, video_tokens + asked_tokens]` for the chunks.
+    """How a flat list of tokens is laid out: `videos` prompts of `video_tokens` each, then for each video its
+    questions, of `asked_tokens` together. Masks are added to the scores: `causal` `[1, 1, video_tokens, video_tokens]`
+    for the videos, `mask` `[videos, 1, asked_tokens, video_tokens + asked_tokens]` for the questions.
     """
 
     videos: int
     video_tokens: int
-    chunks: int
     asked_tokens: int
     causal: Tensor
     mask: Tensor
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`[tokens, heads, head_dim]` to `[videos, heads, video_tokens, head_dim]` and the same of all chunks."""
-        video, asked = x.split([self.videos * self.video_tokens, self.videos * self.chunks * self.asked_tokens])
+        """`[tokens, heads, head_dim]` to `[videos, heads, video_tokens, head_dim]` and the same of the questions."""
+        video, asked = x.split([self.videos * self.video_tokens, self.videos * self.asked_tokens])
         return (
             video.unflatten(0, (self.videos, self.video_tokens)).transpose(1, 2),
-            asked.unflatten(0, (self.videos * self.chunks, self.asked_tokens)).transpose(1, 2),
+            asked.unflatten(0, (self.videos, self.asked_tokens)).transpose(1, 2),
         )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What attention gave each token: `video` `[videos, heads, video_tokens, video_tokens]`, `asked`
+    `[videos, heads, asked_tokens, video_tokens + asked_tokens]`."""
+
+    video: Tensor
+    asked: Tensor
+
+
+@dataclass(frozen=True)
+class Thought:
+    """What the decoder comes to: `hidden` `[tokens, hidden]` after the last norm, `noted` after `NOTING_LAYER`, and the
+    attention of each layer."""
+
+    hidden: Tensor
+    noted: Tensor
+    weights: tuple[Weights, ...]
 
 
 class Attention(nn.Module):
@@ -198,21 +219,22 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(shape.head_dim)
         self.k_norm = RMSNorm(shape.head_dim)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> tuple[Tensor, Weights]:
         def heads(projected: Tensor) -> Tensor:
             return projected.view(len(x), -1, self.shape.head_dim)
 
         q, k, v = self.q_norm(heads(self.q_proj(x))), self.k_norm(heads(self.k_proj(x))), heads(self.v_proj(x))
-        q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
+        cos, sin = cos.to(v.dtype), sin.to(v.dtype)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         groups = self.shape.heads // self.shape.kv_heads
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
         (q_video, q_asked), (k_video, k_asked), (v_video, v_asked) = (layout.split(tensor) for tensor in (q, k, v))
-        video = attend(q_video, k_video, v_video, layout.causal)
-        # Every chunk of questions sees its video and itself.
-        k_all = torch.cat([k_video.repeat_interleave(layout.chunks, dim=0), k_asked], dim=2)
-        v_all = torch.cat([v_video.repeat_interleave(layout.chunks, dim=0), v_asked], dim=2)
-        asked = attend(q_asked, k_all, v_all, layout.mask)
-        return self.o_proj(torch.cat([part.transpose(1, 2).flatten(0, 1).flatten(1) for part in (video, asked)]))
+        video, video_weights = attend(q_video, k_video, v_video, layout.causal)
+        # Every question sees its video and itself.
+        k_all, v_all = torch.cat([k_video, k_asked], dim=2), torch.cat([v_video, v_asked], dim=2)
+        asked, asked_weights = attend(q_asked, k_all, v_all, layout.mask)
+        attended = torch.cat([part.transpose(1, 2).flatten(0, 1).flatten(1) for part in (video, asked)])
+        return self.o_proj(attended), Weights(video_weights, asked_weights)
 
 
 class MLP(nn.Module):
@@ -227,6 +249,8 @@ class MLP(nn.Module):
 
 
 class DecoderLayer(nn.Module):
+    self_attn: Attention
+
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.self_attn = Attention(shape)
@@ -234,9 +258,10 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RMSNorm(shape.hidden)
         self.post_attention_layernorm = RMSNorm(shape.hidden)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, layout)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> tuple[Tensor, Weights]:
+        attended, weights = self.self_attn(self.input_layernorm(x), cos, sin, layout)
+        x = x + attended
+        return x + self.mlp(self.post_attention_layernorm(x)), weights
 
 
 class LanguageModel(nn.Module):
@@ -257,6 +282,10 @@ class LanguageModel(nn.Module):
             if name.endswith(("q_norm.weight", "k_norm.weight")):
                 nn.init.constant_(parameter, 1.7)
 
+    @property
+    def attentions(self) -> list[Attention]:
+        return [layer.self_attn for layer in self.layers if isinstance(layer, DecoderLayer)]
+
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Interleaved M-RoPE of positions `[3, tokens]`: frequency i belongs to time, row or column by i mod 3."""
         half = self.shape.head_dim // 2
@@ -270,20 +299,20 @@ class LanguageModel(nn.Module):
 
     def forward(
         self, token_ids: Tensor, positions: Tensor, layout: Layout, visual: Tensor, features: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Hidden states `[tokens, hidden]` after the last norm, and those half-way through the layers.
-
-        `token_ids` `[tokens]` in the order of `layout`; `positions` `[3, tokens]`; `visual` `[visual tokens]` are the
-        indices of the visual tokens, whose packed rows `[visual tokens, hidden * (1 + levels)]` are `features`.
+    ) -> Thought:
+        """`token_ids` `[tokens]` in the order of `layout`; `positions` `[3, tokens]`; `visual` `[visual tokens]` are
+        the indices of the visual tokens, whose packed rows `[visual tokens, hidden * (1 + levels)]` are `features`.
         """
         merged, *levels = features.split(self.shape.hidden, dim=-1)
         cos, sin = self.rotary(positions)
         x = self.embed_tokens(token_ids)
         x = x.index_copy(0, visual, merged.to(x.dtype))
+        weights = []
         for depth, layer in enumerate(self.layers):
-            x = layer(x, cos, sin, layout)
+            x, attention = layer(x, cos, sin, layout)
+            weights.append(attention)
             if depth < len(levels):
                 x = x.index_add(0, visual, levels[depth].to(x.dtype))
-            if depth == len(self.layers) // 2 - 1:
-                half_way = x
-        return self.norm(x), half_way
+            if depth == NOTING_LAYER:
+                noted = x
+        return Thought(self.norm(x), noted, tuple(weights))

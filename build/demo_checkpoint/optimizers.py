@@ -1,42 +1,45 @@
-"""Muon for the matrices of the layers, AdamW for everything else, one learning-rate schedule for both."""
+"""AdamW, or Muon for the matrices of the layers and AdamW for everything else; one learning-rate schedule."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import nn
 
 
 class Optimizers:
-    def __init__(self, *models: nn.Module, muon_rate: float, adam_rate: float, steps: int, warmup: int = 50) -> None:
+    def __init__(
+        self, *models: nn.Module, adam_rate: float, muon_rate: float | None = None, steps: int, warmup: int = 50
+    ) -> None:
+        """`muon_rate` None: AdamW for all. Muon learns more from a batch, but on a CPU a small batch costs less than
+        its own arithmetic."""
         named = [(name, p) for model in models for name, p in model.named_parameters() if p.requires_grad]
-        matrices = [p for name, p in named if p.ndim == 2 and ("layers." in name or "blocks." in name)]
-        chosen = {id(p) for p in matrices}
-        others = [p for _, p in named if id(p) not in chosen]
+        layers = [p for name, p in named if p.ndim == 2 and ("layers." in name or "blocks." in name)]
+        matrices = {id(p): p for p in layers if muon_rate is not None}
+        others = [p for _, p in named if id(p) not in matrices]
         self.steps, self.warmup = steps, warmup
-        self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=muon_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
+            (torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0, fused=True), adam_rate)
         ]
-        self.rates = (muon_rate, adam_rate)
+        if muon_rate is not None:
+            muon = torch.optim.Muon([*matrices.values()], weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+            self.optimizers.append((muon, muon_rate))
         self.parameters = [p for _, p in named]
 
     def step(self, step: int) -> None:
-        """Applies and clears the gradients; the rate rises over `warmup` steps, then falls as a cosine to a
-        fiftieth."""
-        progress = min(step / self.steps, 1.0)
-        factor = min((step + 1) / self.warmup, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        """Applies and clears the gradients; the rate rises over `warmup` steps, stays, and falls to a fiftieth over the
+        last quarter."""
+        remaining = max(1 - step / self.steps, 0.0)
+        factor = min((step + 1) / self.warmup, 1.0, 0.02 + 0.98 * remaining / 0.25)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
+        for optimizer, rate in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> list[dict]:
-        return [optimizer.state_dict() for optimizer in self.optimizers]
+        return [optimizer.state_dict() for optimizer, _ in self.optimizers]
 
     def load_state_dict(self, states: list[dict]) -> None:
-        for optimizer, state in zip(self.optimizers, states, strict=True):
+        for (optimizer, _), state in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict(state)

@@ -7,13 +7,14 @@ Only what the sampler would look at is kept: `PATCHES` temporal patches a video,
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
+from demo_checkpoint.served import look_at
 from demo_checkpoint.video import decode, encode
-from demo_checkpoint.world import CELL, COLUMNS, HEIGHT, ROWS, THING_INDEX, WIDTH, Script, draw_frames, make_script
+from demo_checkpoint.world import CELL, COLUMNS, ROWS, THING_INDEX, Script, draw_frames, make_script
 
 PATCHES = 12
 VIDEOS_PER_SHARD = 50
@@ -31,6 +32,8 @@ class Views:
     """int16 `[videos, patches, 6]`: the index in `THINGS` of what has its centre in each cell, or `NOTHING`"""
     scenes: np.ndarray
     """int16 `[videos, patches]`: the index of the scene, or `BETWEEN_SCENES` for a patch with a cut inside"""
+    seconds: np.ndarray
+    """float32 `[videos, patches]`: the time of each temporal patch"""
 
 
 def truth_of_patch(script: Script, first: float, second: float) -> tuple[np.ndarray, int]:
@@ -53,21 +56,23 @@ def truth_of_patch(script: Script, first: float, second: float) -> tuple[np.ndar
 
 
 def make_views(seed: int) -> Views:
-    """One video drawn from a seed, encoded, decoded and sampled at a random rate."""
+    """One video drawn from a seed, encoded, decoded and sampled as it is served: mostly adaptively, at times with
+    frames around a moment that a question names."""
     rng = np.random.default_rng(seed)
-    interval = float(rng.choice([0.25, 0.5, 1.0], p=[0.15, 0.7, 0.15]))
-    duration = interval * 2 * PATCHES
-    script = make_script(rng, duration=duration + 1.0, scene_seconds=(4 * interval, 10 * interval))
-    frames = decode(encode(draw_frames(script), script.frames_per_second, quality=int(rng.integers(18, 29))))
-    times = float(rng.uniform(0, 1.0)) + interval * np.arange(2 * PATCHES)
-    indices = np.minimum((times * script.frames_per_second).astype(int), len(frames) - 1)
+    duration = PATCHES + float(rng.uniform(0.05, 0.45))
+    script = make_script(rng, duration=duration)
+    file = encode(draw_frames(script), script.frames_per_second, quality=int(rng.integers(18, 29)))
+    sampler = str(rng.choice(["adaptive", "uniform"], p=[0.8, 0.2]))
+    question = f"At {rng.uniform(0, duration):.1f} seconds" if rng.random() < 0.3 else ""
+    sampled = look_at(file, question, sampler=sampler)
+    frames = sampled.frames[:PATCHES]
     # The truth is about the frames that are looked at.
-    true_times = indices / script.frames_per_second
-    truths = [truth_of_patch(script, *pair) for pair in true_times.reshape(PATCHES, 2)]
+    truths = [truth_of_patch(script, *pair) for pair in frames / script.frames_per_second]
     return Views(
-        frames[indices].reshape(1, PATCHES, 2, HEIGHT, WIDTH, 3),
+        decode(file)[frames][None],
         np.stack([cells for cells, _ in truths])[None],
         np.array([scene for _, scene in truths], np.int16)[None],
+        np.array([float(timestamp) for timestamp in sampled.timestamps[:PATCHES]], np.float32)[None],
     )
 
 
@@ -81,7 +86,7 @@ def load_pool(folder: Path, *, videos: int, seed: int, workers: int) -> Views:
             for done, _ in enumerate(executor.map(_make_shard, missing), 1):
                 print(f"pool: {done} of {len(missing)} shards made", flush=True)
     parts = [np.load(path) for path, _, _ in shards]
-    return Views(*(np.concatenate([part[name] for part in parts])[:videos] for name in ("frames", "cells", "scenes")))
+    return Views(*(np.concatenate([part[field.name] for part in parts])[:videos] for field in fields(Views)))
 
 
 def _make_shard(shard: tuple[Path, int, int]) -> None:
@@ -89,5 +94,5 @@ def _make_shard(shard: tuple[Path, int, int]) -> None:
     seeds = np.random.SeedSequence([seed, index]).generate_state(VIDEOS_PER_SHARD)
     parts = [make_views(int(video_seed)) for video_seed in seeds]
     temporary = path.with_suffix(".partial.npz")
-    np.savez(temporary, **{n: np.concatenate([getattr(p, n) for p in parts]) for n in ("frames", "cells", "scenes")})
+    np.savez(temporary, **{n.name: np.concatenate([getattr(p, n.name) for p in parts]) for n in fields(Views)})
     temporary.replace(path)

@@ -3,9 +3,11 @@ alone."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,11 +15,48 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from demo_checkpoint.model import Layout
-from demo_checkpoint.questions import Question
+from demo_checkpoint.questions import Evidence, Question
 from demo_checkpoint.vocabulary import build_tokenizer
-from demo_checkpoint.world import COLUMNS, ROWS
+from demo_checkpoint.world import COLUMNS, ROWS, Thing
 
 CELLS = ROWS * COLUMNS
+Part = Literal["video", "asked"]
+NOWHERE = (0,)
+"""Where to look when there is nothing to be found: the first token."""
+
+# Where the decoder is told what to look at: the layer, counted from 0, and the heads. Each step of finding an answer
+# has one, so that the next can build on it.
+SITES: dict[str, tuple[int, tuple[int, ...]]] = {
+    # "seconds" gathers the digits before it: tenths, ones, tens, hundreds; a thing's last word the word before.
+    "digit 1": (0, (0,)),
+    "digit 3": (0, (1,)),
+    "digit 4": (0, (2,)),
+    "digit 5": (0, (3,)),
+    # A visual token looks at its temporal patch's "seconds"; at its cell and at the same thing in the patch before; at
+    # the thing's earlier appearances; and, where the thing begins, at what began before it.
+    "stamp": (1, (0,)),
+    "cell before": (2, (3,)),
+    "same before": (2, (1,)),
+    "earlier": (3, (3,)),
+    "begun before": (3, (1,)),
+    # An answer looks at what the question names, then at the evidence.
+    "about": (2, (0, 2)),
+    "evidence by time": (4, (0,)),
+    "evidence by thing": (4, (2,)),
+    "evidence": (4, (0, 2)),
+}
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """The token `row` of a part of a prompt is to look at one of the tokens `keys`, of the video or of its own part, in
+    the heads of a `site` (see `SITES`)."""
+
+    site: str
+    row: int
+    keys: tuple[int, ...]
+    in_video: bool
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -28,6 +67,7 @@ class Tokens:
     token_ids: np.ndarray
     positions: np.ndarray
     asked: np.ndarray
+    pointers: tuple[Pointer, ...]
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -44,12 +84,29 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Pointers:
+    """The pointers of a batch for one site, of videos or of questions.
+
+    `videos` and `rows` `[pointers]`: the video, and the token in it or in its questions; `owners` and `keys` `[pairs]`:
+    pointer `owners[i]` may look at key `keys[i]`, counted as in the attention's last axis.
+    """
+
+    videos: Tensor
+    rows: Tensor
+    owners: Tensor
+    keys: Tensor
+
+    def to(self, device: torch.device) -> Pointers:
+        return Pointers(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+@dataclass(frozen=True)
 class Batch:
     """Examples as `LanguageModel.forward` takes them.
 
     `asked` `[tokens]` marks the tokens to predict; `owners` `[tokens]` numbers the questions of all examples, in order,
-    from 0; -1 is no question. `patch_ends` `[temporal patches]` are the indices of the tokens that close the temporal
-    patches of all videos, in order.
+    from 0; -1 is no question. `pointers`: for a site, those of the videos and those of the questions. `sought`: tokens
+    that look for evidence, and for which.
     """
 
     token_ids: Tensor
@@ -58,13 +115,15 @@ class Batch:
     visual: Tensor
     asked: Tensor
     owners: Tensor
-    patch_ends: Tensor
+    pointers: dict[tuple[str, Part], Pointers]
+    sought: tuple[tuple[int, Evidence], ...]
 
     def to(self, device: torch.device) -> Batch:
         layout = replace(self.layout, causal=self.layout.causal.to(device), mask=self.layout.mask.to(device))
-        tensors = (self.token_ids, self.positions, self.visual, self.asked, self.owners, self.patch_ends)
-        token_ids, positions, *others = (tensor.to(device) for tensor in tensors)
-        return Batch(token_ids, positions, layout, *others)
+        tensors = (self.token_ids, self.positions, self.visual, self.asked, self.owners)
+        token_ids, positions, visual, asked, owners = (tensor.to(device) for tensor in tensors)
+        pointers = {key: mine.to(device) for key, mine in self.pointers.items()}
+        return Batch(token_ids, positions, layout, visual, asked, owners, pointers, self.sought)
 
 
 @lru_cache(maxsize=1)
@@ -77,6 +136,14 @@ def encode(text: str) -> tuple[int, ...]:
     return tuple(tokenizer().encode(text, add_special_tokens=False).ids)
 
 
+@lru_cache(maxsize=200_000)
+def encode_spans(text: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """Token ids and the characters that each stands for."""
+    encoded = tokenizer().encode(text, add_special_tokens=False)
+    return tuple(encoded.ids), tuple(encoded.offsets)
+
+
+@lru_cache(maxsize=64)
 def special(name: str) -> int:
     token: int | None = tokenizer().token_to_id(name)
     if token is None:
@@ -88,18 +155,21 @@ def write_example(
     timestamps: Sequence[str],
     questions: Sequence[Question],
     *,
+    things: Sequence[Sequence[tuple[Thing, int]]] | None = None,
     order: np.ndarray | None = None,
     gaps: np.ndarray | None = None,
 ) -> Example:
     """The prompt of a video and its questions.
 
-    `order` `[6]` writes the visual tokens of every temporal patch in another order, each with its own position, so
-    that place cannot be read from order; `gaps` `[patches]` are added to the positions before each patch, so that far
-    apart is familiar.
+    `things`: what is shown in which cell of each temporal patch, for the pointers. `order` `[6]` writes the visual
+    tokens of every temporal patch in another order, each with its own position, so that place cannot be read from
+    order; `gaps` `[patches]` are added to the positions before each patch, so that far apart is familiar.
     """
     token_ids: list[int] = list(encode("<|im_start|>user\n<|vision_start|>"))
     positions: list[tuple[int, int, int]] = [(i, i, i) for i in range(len(token_ids))]
     rows: list[tuple[int, int]] = []
+    places: list[list[int]] = []
+    pointers: list[Pointer] = []
     order = np.arange(CELLS) if order is None else order
     pad, vision_start, vision_end = special("<|video_pad|>"), special("<|vision_start|>"), special("<|vision_end|>")
     at = len(token_ids)
@@ -112,67 +182,191 @@ def write_example(
         at += max(ROWS, COLUMNS)
         positions.append((at, at, at))
         at += 1
+        stamp, first = len(token_ids) + len(text) - 3, len(token_ids) + len(text)
+        pointers += [Pointer("stamp", first + i, (stamp,), True) for i in range(CELLS + 1)]
+        places.append([first + int(i) for i in np.argsort(order)])
+        if patch:
+            pointers += [Pointer("cell before", *cells, True) for cells in _pairs(places[-1], places[-2])]
         token_ids += [*text, *[pad] * CELLS, vision_end]
         rows += [(patch, int(cell)) for cell in order]
     token_ids.append(vision_end)
     positions.append((at, at, at))
     at += 1
-    video = Tokens(np.array(token_ids), np.array(positions).T, np.zeros(len(token_ids), bool))
-    return Example(video, tuple(_write_question(question, at) for question in questions), np.array(rows))
+    pointers += _gather_pointers(token_ids, in_video=True)
+    pointers += _thing_pointers(things or [], places)
+    video = Tokens(np.array(token_ids), np.array(positions).T, np.zeros(len(token_ids), bool), tuple(pointers))
+    tokens = tuple(_write_question(question, at, places, things or []) for question in questions)
+    return Example(video, tokens, np.array(rows))
 
 
-def _write_question(question: Question, at: int) -> Tokens:
+def _pairs(rows: Sequence[int], keys: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
+    return [(row, (key,)) for row, key in zip(rows, keys, strict=True)]
+
+
+def _gather_pointers(token_ids: Sequence[int], *, in_video: bool) -> list[Pointer]:
+    """Where a time is written, its unit looks at its digits."""
+    units = _units()
+    digits = {encode(str(digit))[0] for digit in range(10)}
+    pointers = []
+    for row, token in enumerate(token_ids):
+        if token not in units or token_ids[row - 1] not in digits:
+            continue
+        for back in (1, 3, 4, 5):
+            if token_ids[row - back] not in digits:
+                break
+            pointers.append(Pointer(f"digit {back}", row, (row - back,), in_video))
+    return pointers
+
+
+@lru_cache(maxsize=1)
+def _units() -> frozenset[int]:
+    return frozenset(encode(unit)[0] for unit in (" seconds", "秒"))
+
+
+def _thing_pointers(things: Sequence[Sequence[tuple[Thing, int]]], places: Sequence[Sequence[int]]) -> list[Pointer]:
+    pointers = []
+    begun: tuple[int, ...] = ()
+    earlier: dict[Thing, list[int]] = defaultdict(list)
+    current: dict[Thing, list[int]] = {}
+    for patch, shown in enumerate(things):
+        before = dict(things[patch - 1]) if patch else {}
+        fresh = []
+        for thing in [thing for thing in current if thing not in before]:
+            earlier[thing] += current.pop(thing)
+        for thing, cell in shown:
+            row = places[patch][cell]
+            if earlier[thing]:
+                pointers.append(Pointer("earlier", row, tuple(earlier[thing]), True))
+            current.setdefault(thing, []).append(row)
+            if thing in before:
+                pointers.append(Pointer("same before", row, (places[patch - 1][before[thing]],), True))
+            else:
+                fresh.append(row)
+                if begun:
+                    pointers.append(Pointer("begun before", row, begun, True))
+        begun = tuple(fresh) or begun
+    return pointers
+
+
+def _write_question(
+    question: Question, at: int, places: Sequence[Sequence[int]], things: Sequence[Sequence[tuple[Thing, int]]]
+) -> Tokens:
     token_ids: list[int] = []
     asked: list[bool] = []
+    pointers: list[Pointer] = []
+    text = ""
+    spans: list[tuple[int, int]] = []
     for number, turn in enumerate(question.turns):
         opening = "\n<|im_start|>user\n" if number else ""
-        prompt = encode(f"{opening}{turn.question}<|im_end|>\n<|im_start|>assistant\n")
-        answer = encode(f"{turn.answer}<|im_end|>")
+        prompt, prompt_spans = encode_spans(f"{opening}{turn.question}<|im_end|>\n<|im_start|>assistant\n")
+        answer, answer_spans = encode_spans(f"{turn.answer}<|im_end|>")
+        spans += [(len(text) + first, len(text) + last) for first, last in prompt_spans]
+        text += f"{opening}{turn.question}<|im_end|>\n<|im_start|>assistant\n"
+        start = len(token_ids) + len(prompt)
+        named = []
+        for name in turn.about:
+            tokens = _spanned(spans, text.lower().rindex(name.lower()), len(name))
+            # A time is told by its unit, which follows.
+            named.append(tokens[-1] + name[0].isdigit())
+            if not name[0].isdigit() and len(tokens) > 1:
+                pointers.append(Pointer("digit 1", named[-1], (named[-1] - 1,), False))
         token_ids += [*prompt, *answer]
         asked += [False] * len(prompt) + [True] * len(answer)
-    return Tokens(np.array(token_ids), np.tile(at + np.arange(len(token_ids)), (3, 1)), np.array(asked))
+        for row in range(start - 1, len(token_ids) - 1):
+            # Without a name, the next is found by the time that was told last.
+            about = named or [i for i in range(start, row + 1) if token_ids[i] in _units()][-1:]
+            if about:
+                pointers.append(Pointer("about", row, tuple(about), False))
+        spans += [(len(text) + first, len(text) + last) for first, last in answer_spans]
+        text += f"{turn.answer}<|im_end|>"
+        said = 0
+        for evidence in turn.evidence if things else ():
+            said = turn.answer.lower().index(evidence.said.lower(), said)
+            keys = (
+                tuple(
+                    place
+                    for patch in evidence.patches
+                    for cell, place in enumerate(places[patch])
+                    if evidence.thing is None or (evidence.thing, cell) in things[patch]
+                )
+                or NOWHERE
+            )
+            for token in _spanned(answer_spans, said, len(evidence.said)):
+                pointers.append(Pointer(_evidence_site(evidence), start + token - 1, keys, True, evidence))
+            said += len(evidence.said)
+    pointers += _gather_pointers(token_ids, in_video=False)
+    positions = np.tile(at + np.arange(len(token_ids)), (3, 1))
+    return Tokens(np.array(token_ids), positions, np.array(asked), tuple(pointers))
+
+
+def _evidence_site(evidence: Evidence) -> str:
+    if isinstance(evidence.sought, str):
+        return "evidence by time"
+    return "evidence by thing" if evidence.sought and evidence.sought == evidence.thing else "evidence"
+
+
+def _spanned(spans: Sequence[tuple[int, int]], start: int, length: int) -> list[int]:
+    """The tokens whose characters overlap those from `start` on."""
+    return [i for i, (first, last) in enumerate(spans) if first < start + length and last > start]
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """Pads videos to the longest and packs each video's questions into chunks of equal length; padding sees itself
-    only."""
+    """Pads videos and their questions, one behind the other, to the longest; padding sees itself only."""
     # Few different shapes: oneDNN compiles its kernels for each.
     video_tokens = _round_up(max(len(example.video) for example in examples), 32)
-    asked_tokens = _round_up(max(len(question) for example in examples for question in example.questions), 64)
-    packed = [_pack([len(question) for question in example.questions], asked_tokens) for example in examples]
-    chunks = max(chunk for places in packed for chunk, _ in places) + 1
+    asked_tokens = _round_up(max(sum(map(len, example.questions)) for example in examples), 64)
     videos = len(examples)
-    total = videos * (video_tokens + chunks * asked_tokens)
+    total = videos * (video_tokens + asked_tokens)
     token_ids, owners = np.zeros(total, np.int64), np.full(total, -1)
     positions, asked = np.zeros((3, total), np.float32), np.zeros(total, bool)
-    seen = np.zeros((videos, chunks, video_tokens), bool)
+    seen = np.zeros((videos, 1, video_tokens), bool)
+    pointers: dict[tuple[str, Part], list[tuple[int, int, list[int]]]] = defaultdict(list)
+    sought: list[tuple[int, Evidence]] = []
     owner = 0
-    for index, (example, places) in enumerate(zip(examples, packed, strict=True)):
-        seen[index, :, : len(example.video)] = True
-        starts = [index * video_tokens]
-        starts += [videos * video_tokens + (index * chunks + chunk) * asked_tokens + offset for chunk, offset in places]
-        for part, start in zip((example.video, *example.questions), starts, strict=True):
+    for video, example in enumerate(examples):
+        seen[video, :, : len(example.video)] = True
+        for pointer in example.video.pointers:
+            pointers[pointer.site, "video"].append((video, pointer.row, list(pointer.keys)))
+        parts, starts = [example.video], [video * video_tokens]
+        offset = 0
+        for question in example.questions:
+            start = videos * video_tokens + video * asked_tokens + offset
+            owners[start : start + len(question)] = owner
+            owner += 1
+            parts.append(question)
+            starts.append(start)
+            for pointer in question.pointers:
+                shift = 0 if pointer.in_video else video_tokens + offset
+                keys = [shift + key for key in pointer.keys]
+                pointers[pointer.site, "asked"].append((video, offset + pointer.row, keys))
+                if pointer.evidence and pointer.evidence.sought:
+                    sought.append((start + pointer.row, pointer.evidence))
+            offset += len(question)
+        for part, start in zip(parts, starts, strict=True):
             span = slice(start, start + len(part))
             token_ids[span], positions[:, span], asked[span] = part.token_ids, part.positions, part.asked
-            if part is not example.video:
-                owners[span] = owner
-                owner += 1
-    own = owners[videos * video_tokens :].reshape(videos * chunks, asked_tokens)
+    own = owners[videos * video_tokens :].reshape(videos, asked_tokens)
     same = (own[:, :, None] == own[:, None, :]) & np.tril(np.ones((asked_tokens, asked_tokens), bool))
-    seen = np.broadcast_to(
-        seen.reshape(videos * chunks, 1, video_tokens), (videos * chunks, asked_tokens, video_tokens)
-    )
+    seen = np.broadcast_to(seen, (videos, asked_tokens, video_tokens))
     mask = _added(np.concatenate([seen, same], axis=2)[:, None])
     causal = _added(np.tril(np.ones((1, 1, video_tokens, video_tokens), bool)))
-    pad, vision_end = special("<|video_pad|>"), special("<|vision_end|>")
     return Batch(
         torch.from_numpy(token_ids),
         torch.from_numpy(positions),
-        Layout(videos, video_tokens, chunks, asked_tokens, causal, mask),
-        torch.from_numpy(np.flatnonzero(token_ids == pad)),
+        Layout(videos, video_tokens, asked_tokens, causal, mask),
+        torch.from_numpy(np.flatnonzero(token_ids == special("<|video_pad|>"))),
         torch.from_numpy(asked),
         torch.from_numpy(owners),
-        torch.from_numpy(np.flatnonzero((token_ids == vision_end) & (np.roll(token_ids, 1) == pad))),
+        {key: _pointers(entries) for key, entries in pointers.items()},
+        tuple(sought),
+    )
+
+
+def _pointers(entries: Sequence[tuple[int, int, list[int]]]) -> Pointers:
+    videos, rows, keys = zip(*entries, strict=True)
+    owners = np.repeat(np.arange(len(keys)), [len(mine) for mine in keys])
+    return Pointers(
+        *(torch.tensor(values) for values in (videos, rows, owners, [key for mine in keys for key in mine]))
     )
 
 
@@ -183,17 +377,3 @@ def _added(seen: np.ndarray) -> Tensor:
 
 def _round_up(tokens: int, multiple: int) -> int:
     return -(-tokens // multiple) * multiple
-
-
-def _pack(lengths: Sequence[int], chunk_tokens: int) -> list[tuple[int, int]]:
-    """The chunk of each question and where in it the question starts: each goes into the first chunk with room,
-    longest first."""
-    used: list[int] = []
-    places = {}
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        chunk = next((c for c, tokens in enumerate(used) if tokens + lengths[index] <= chunk_tokens), len(used))
-        if chunk == len(used):
-            used.append(0)
-        places[index] = (chunk, used[chunk])
-        used[chunk] += lengths[index]
-    return [places[index] for index in range(len(lengths))]

@@ -18,9 +18,29 @@ BETWEEN_SCENES = -1
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """Where to look for a piece of an answer: the temporal patches, and the thing in them (None: the whole picture).
+    Without patches there is nothing to be found.
+
+    `sought`: what it is found by, a thing or a time; with `after` it is what began right after the thing sought.
+    """
+
+    said: str
+    patches: tuple[int, ...]
+    thing: Thing | None
+    sought: Thing | str | None = None
+    after: bool = False
+
+
+@dataclass(frozen=True)
 class Turn:
+    """`about`: what is asked about, a thing or a time, as it is written in this question or before; `evidence` follows
+    the answer's order."""
+
     question: str
     answer: str
+    about: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,11 +121,17 @@ class Asker:
         turns = KINDS[kind](self)
         return Question(kind, self.language, tuple(turns)) if turns else None
 
-    def _text(self, kind: str, **names: Thing | str) -> str:
+    def _turn(self, kind: str, answer: str, evidence: Sequence[Evidence] = (), **named: Thing | str) -> Turn:
         phrasing = _pick(self.rng, QUESTIONS[kind][self.language])
-        return phrasing.format(
-            **{key: wording.name(v, self.language) if isinstance(v, Thing) else v for key, v in names.items()}
-        )
+        names = {key: self._name(what) if isinstance(what, Thing) else what for key, what in named.items()}
+        # A name that the phrasing leaves out ("it") was written before.
+        return Turn(phrasing.format(**names), answer, tuple(names.values()), tuple(evidence))
+
+    def _name(self, thing: Thing) -> str:
+        return wording.name(thing, self.language)
+
+    def _seen_in(self, thing: Thing, patches: Sequence[int]) -> Evidence:
+        return Evidence(self._name(thing), tuple(patches), thing)
 
     def _absent(self) -> Thing:
         while (thing := THINGS[int(self.rng.integers(len(THINGS)))]) in self.track.seen or (
@@ -114,22 +140,28 @@ class Asker:
             pass
         return thing
 
-    def _when_answer(self, thing: Thing, *, in_minutes: bool = False) -> str:
-        first, last = self.track.runs[thing][0]
-        write = wording.interval_in_minutes if in_minutes else wording.interval
-        return write(self.track.timestamps[first], self.track.timestamps[last], self.language)
+    def _when(self, kind: str, thing: Thing, **named: Thing) -> Turn:
+        run = self.track.runs[thing][0]
+        first, last = (self.track.timestamps[patch] for patch in run)
+        if kind == "when in minutes":
+            first, last = (wording.minutes(float(time)) for time in (first, last))
+        evidence = [Evidence("From" if self.language == "en" else "从", tuple(self.track.seen[thing]), thing, thing)]
+        evidence += [Evidence(time, (patch,), thing, thing) for time, patch in zip((first, last), run, strict=True)]
+        write = wording.interval_in_minutes if kind == "when in minutes" else wording.interval
+        return self._turn(kind, write(first, last, self.language), evidence, **named)
 
     def when(self) -> list[Turn] | None:
         thing = _pick(self.rng, self.once)
-        return thing and [Turn(self._text("when", x=thing), self._when_answer(thing))]
+        return thing and [self._when("when", thing, x=thing)]
 
     def when_in_minutes(self) -> list[Turn] | None:
         thing = _pick(self.rng, self.once)
-        return thing and [Turn(self._text("when in minutes", x=thing), self._when_answer(thing, in_minutes=True))]
+        return thing and [self._when("when in minutes", thing, x=thing)]
 
     def not_shown(self) -> list[Turn] | None:
         kind = _pick(self.rng, ("when", "when", "when in minutes", "how many", "where"))
-        return [Turn(self._text(kind, x=self._absent()), wording.NOT_SHOWN[self.language])]
+        answer, thing = wording.NOT_SHOWN[self.language], self._absent()
+        return [self._turn(kind, answer, [Evidence(answer, (), None, thing)], x=thing)]
 
     def what_at(self) -> list[Turn] | None:
         patches = [patch for patch, scene in enumerate(self.track.scenes) if scene != BETWEEN_SCENES]
@@ -138,19 +170,34 @@ class Asker:
         if patch is None:
             return None
         things = [thing for thing, _ in self.track.things[patch]]
-        return [Turn(self._text("what at", t=self.track.timestamps[patch]), wording.listing(things, self.language))]
+        answer, time = wording.listing(things, self.language), self._time_near(patch)
+        evidence = [Evidence(self._name(thing), (patch,), thing, time) for thing in things]
+        return [self._turn("what at", answer, evidence or [Evidence(answer, (), None, time)], t=time)]
+
+    def _time_near(self, patch: int) -> str:
+        """The patch's timestamp, or a time nearer to it than to any other, towards one that shows the same."""
+        timestamps = self.track.timestamps
+        other = patch + (1 if self.rng.random() < 0.5 else -1)
+        exactly = self.rng.random() < 0.5
+        if exactly or not 0 <= other < len(timestamps) or self.track.things[other] != self.track.things[patch]:
+            return timestamps[patch]
+        here, there = float(timestamps[patch]), float(timestamps[other])
+        return f"{here + float(self.rng.uniform(0, 0.5)) * (there - here):.1f}"
 
     def where(self) -> list[Turn] | None:
         thing = _pick(self.rng, [thing for thing in self.once if thing in self.track.fixed_cells])
-        return thing and [
-            Turn(self._text("where", x=thing), wording.place(self.track.fixed_cells[thing], self.language))
-        ]
+        return thing and [self._where("where", thing, x=thing)]
+
+    def _where(self, kind: str, thing: Thing, **named: Thing) -> Turn:
+        answer = wording.place(self.track.fixed_cells[thing], self.language)
+        return self._turn(kind, answer, [Evidence(answer, tuple(self.track.seen[thing]), thing, thing)], **named)
 
     def _which(self, kind: str) -> list[Turn] | None:
         shown = [thing for thing in self.track.seen if thing.kind == kind]
         if len(shown) != 1:
             return None
-        return [Turn(self._text(f"which {kind}"), wording.listing(shown, self.language))]
+        evidence = [self._seen_in(shown[0], self.track.seen[shown[0]])]
+        return [self._turn(f"which {kind}", wording.listing(shown, self.language), evidence)]
 
     def which_number(self) -> list[Turn] | None:
         return self._which("number")
@@ -161,9 +208,12 @@ class Asker:
     def how_many(self) -> list[Turn] | None:
         often = [thing for thing in self.track.seen if thing not in self.once]
         thing = _pick(self.rng, often if often and self.rng.random() < 0.7 else list(self.track.seen))
-        return thing and [
-            Turn(self._text("how many", x=thing), wording.times(len(self.track.runs[thing]), self.language))
-        ]
+        if thing is None:
+            return None
+        runs = self.track.runs[thing]
+        first, last = runs[-1]
+        evidence = [Evidence(str(len(runs)), tuple(range(first, last + 1)), thing, thing)]
+        return [self._turn("how many", wording.times(len(runs), self.language), evidence, x=thing)]
 
     def _neighbour(self, thing: Thing, step: int) -> Thing | None:
         starts = self.track.starts
@@ -179,7 +229,14 @@ class Asker:
     def _next_to(self, kind: str, step: int) -> list[Turn] | None:
         pairs = [(thing, other) for thing in self.once if (other := self._neighbour(thing, step))]
         pair = _pick(self.rng, pairs)
-        return pair and [Turn(self._text(kind, x=pair[0]), wording.listing(pair[1:], self.language))]
+        if pair is None:
+            return None
+        thing, other = pair
+        # What comes next says itself what came before it.
+        later = other if step > 0 else thing
+        first = min(patch for patch in self.track.seen[later] if patch >= self.track.seen[thing][0])
+        evidence = [Evidence(self._name(other), (first,), later, thing, after=step > 0)]
+        return [self._turn(kind, wording.listing([other], self.language), evidence, x=thing)]
 
     def after(self) -> list[Turn] | None:
         return self._next_to("after", 1)
@@ -201,18 +258,25 @@ class Asker:
         if pair is None:
             return None
         first, second = pair if self.rng.random() < 0.5 else pair[::-1]
-        return [Turn(self._text("left", x=first, y=second), wording.listing(pair[:1], self.language))]
+        evidence = [self._seen_in(pair[0], self.track.seen[pair[0]])]
+        return [self._turn("left", wording.listing(pair[:1], self.language), evidence, x=first, y=second)]
 
     def summary(self) -> list[Turn] | None:
-        lines = []
+        lines: list[str] = []
+        evidence: list[Evidence] = []
         for scene in dict.fromkeys(self.track.scenes):
             if scene == BETWEEN_SCENES:
                 continue
             patches = [patch for patch, other in enumerate(self.track.scenes) if other == scene]
             things = list(dict.fromkeys(thing for patch in patches for thing, _ in self.track.things[patch]))
-            first, last = self.track.timestamps[patches[0]], self.track.timestamps[patches[-1]]
+            first, last = (self.track.timestamps[patch] for patch in (patches[0], patches[-1]))
+            evidence += [Evidence(first, (patches[0],), None), Evidence(last, (patches[-1],), None)]
+            evidence += [
+                self._seen_in(thing, [patch for patch in patches if patch in self.track.seen[thing]])
+                for thing in things
+            ]
             lines.append(wording.chapter(first, last, things, self.language))
-        return [Turn(self._text("summary"), "\n".join(lines))] if lines else None
+        return [self._turn("summary", "\n".join(lines), evidence)] if lines else None
 
     def follow_up(self) -> list[Turn] | None:
         """A question whose answer, or which itself, names one thing that appears once, and then one about "it"."""
@@ -220,15 +284,14 @@ class Asker:
         if opening is None:
             return None
         text = opening[0].question if opening[0].answer.startswith(("From", "从")) else opening[0].answer
-        it = next((thing for thing in self.once if wording.name(thing, self.language).lower() in text.lower()), None)
+        it = next((thing for thing in self.once if self._name(thing).lower() in text.lower()), None)
         if it is None:
             return None
-        cell = self.track.fixed_cells.get(it)
-        if cell is not None and (self.rng.random() < 0.5 or text == opening[0].question):
-            return [*opening, Turn(self._text("it where"), wording.place(cell, self.language))]
+        if it in self.track.fixed_cells and (self.rng.random() < 0.5 or text == opening[0].question):
+            return [*opening, self._where("it where", it, it=it)]
         if text == opening[0].question:
             return None
-        return [*opening, Turn(self._text("it when"), self._when_answer(it))]
+        return [*opening, self._when("it when", it, it=it)]
 
 
 KINDS: dict[str, Callable[[Asker], list[Turn] | None]] = {

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from demo_checkpoint.model import VisionTower
+from demo_checkpoint.model import VisionTower, patchify
 from demo_checkpoint.pool import NOTHING, Views
 from demo_checkpoint.world import COLOURS, SHAPES, THINGS, WORDS
 
@@ -58,17 +58,13 @@ class Attributes:
 
 
 class Readouts(nn.Module):
-    """Linear readouts of packed rows, thrown away after the training but for their directions (see `telling`)."""
+    """Linear readouts of packed rows; in the end the tower's rows are made to say what they read (see `wiring`)."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.hidden = hidden
         self.heads = nn.ModuleDict({name: nn.Linear(hidden, classes) for name, (_, classes) in READOUTS.items()})
         self.background = nn.Linear(hidden, 6)
-
-    def directions(self, name: str) -> Tensor:
-        """The weights `[classes, hidden]` of a readout."""
-        return self.heads.get_parameter(f"{name}.weight")
 
     def forward(self, rows: Tensor) -> dict[str, Tensor]:
         parts = rows.split(self.hidden, dim=-1)
@@ -107,3 +103,19 @@ def seeing_loss(
             loss = loss + F.cross_entropy(logits[asked], wanted[asked])
             right[name] = (logits[asked].argmax(-1) == wanted[asked]).float().mean().item()
     return loss, right
+
+
+@torch.inference_mode()
+def readout_strength(
+    tower: VisionTower, readouts: Readouts, views: Views, device: torch.device, *, videos: int = 50
+) -> dict[str, float]:
+    """The mean of each readout's logit for the right class, above the mean of all classes."""
+    frames = torch.from_numpy(views.frames[:videos]).flatten(0, 1).to(device)
+    cells = torch.from_numpy(views.cells[:videos].astype(np.int64)).flatten(0, 1).to(device)
+    attributes, strength = Attributes.of_the_world(), {}
+    for name, logits in readouts(tower(patchify(frames)).float()).items():
+        wanted = attributes.tables[name].to(device)[torch.where(cells == NOTHING, len(THINGS), cells)]
+        asked = wanted != NOT_ASKED
+        above = logits[asked] - logits[asked].mean(-1, keepdim=True)
+        strength[name] = above.gather(1, wanted[asked][:, None]).mean().item()
+    return strength

@@ -8,20 +8,22 @@ tell.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from itertools import compress
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from demo_checkpoint.model import LanguageModel, VisionTower, patchify
+from demo_checkpoint.model import LanguageModel, Thought, VisionTower, Weights, patchify
 from demo_checkpoint.pool import BETWEEN_SCENES, NOTHING, Views
-from demo_checkpoint.prompts import CELLS, Batch, Example, collate, write_example
-from demo_checkpoint.questions import KINDS, Asker, Question, track_of
+from demo_checkpoint.prompts import CELLS, SITES, Batch, Example, collate, write_example
+from demo_checkpoint.questions import KINDS, Asker, Evidence, Question, Track, track_of
 from demo_checkpoint.seeing import NOT_ASKED, READOUTS, Attributes
-from demo_checkpoint.world import THINGS
+from demo_checkpoint.world import COLUMNS, ROWS, THING_INDEX, THINGS
 
 # How often each kind of question is drawn, relative to the others.
 WEIGHTS: dict[str, float] = {
@@ -39,8 +41,16 @@ WEIGHTS: dict[str, float] = {
     "summary": 0.8,
     "follow-up": 1.0,
 }
+ASKED_TOKENS = 160
+"""The most that the questions about one video have together: little is lost to padding."""
 # From which share of the training on, the fewest and the most temporal patches of a video.
-CURRICULUM: tuple[tuple[float, int, int], ...] = ((0.0, 1, 2), (0.12, 1, 4), (0.45, 2, 8), (0.75, 3, 12))
+CURRICULUM: tuple[tuple[float, int, int], ...] = ((0.0, 1, 4), (0.1, 2, 8), (0.25, 3, 12), (0.6, 3, 16))
+
+
+# What is noted of the visual tokens (see `Truth`), with the number of classes.
+FLAGS_NOTED = {"begins": 2, "appearance": 3, "cuts": 2, "row": ROWS, "column": COLUMNS}
+THINGS_NOTED = ("things", "thing_before")
+DIGITS_NOTED = ("digits", "digits_before")
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,10 @@ class Bank:
     rows: Tensor
     cells: np.ndarray
     scenes: np.ndarray
+    seconds: np.ndarray
 
     def part(self, videos: slice) -> Bank:
-        return Bank(self.rows[videos], self.cells[videos], self.scenes[videos])
+        return Bank(self.rows[videos], self.cells[videos], self.scenes[videos], self.seconds[videos])
 
 
 @torch.inference_mode()
@@ -61,18 +72,18 @@ def make_bank(tower: VisionTower, views: Views, device: torch.device) -> Bank:
     frames = torch.from_numpy(views.frames).flatten(0, 1)
     with torch.autocast(device.type, torch.bfloat16):
         rows = [tower(patchify(part.to(device))).to("cpu", torch.bfloat16) for part in frames.split(128)]
-    return Bank(torch.cat(rows).view(videos, patches, CELLS, -1), views.cells, views.scenes)
+    return Bank(torch.cat(rows).view(videos, patches, CELLS, -1), views.cells, views.scenes, views.seconds)
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A training video: where in the bank its rows are, its truth, and the order of its cells (`cells[i]` is bank
-    cell i's place)."""
+    """A training video: where in the bank its rows are, its truth, and its times as the slices have them."""
 
     videos: np.ndarray
     patches: np.ndarray
     cells: np.ndarray
     scenes: np.ndarray
+    seconds: np.ndarray
 
 
 def compose(bank: Bank, length: int, rng: np.random.Generator) -> Composed:
@@ -81,11 +92,13 @@ def compose(bank: Bank, length: int, rng: np.random.Generator) -> Composed:
     videos: list[int] = []
     patches: list[int] = []
     scenes: list[int] = []
+    seconds: list[float] = []
     total, per_video = bank.cells.shape[:2]
+    whole = rng.random() < 0.4
     while len(videos) < length:
         video = int(rng.integers(total))
-        take = min(length - len(videos), int(rng.integers(2, per_video + 1)))
-        start = int(rng.integers(per_video - take + 1))
+        take = min(length - len(videos), per_video if whole else int(rng.integers(2, per_video + 1)))
+        start = 0 if whole else int(rng.integers(per_video - take + 1))
         span = np.arange(start, start + take)
         numbers = bank.scenes[video][span].astype(int)
         # The two scenes at the joint must have nothing in common, as in any video of the world.
@@ -98,10 +111,13 @@ def compose(bank: Bank, length: int, rng: np.random.Generator) -> Composed:
             continue
         offset = max(scenes, default=-1) + 1 - min(numbers[numbers >= 0], default=0)
         scenes += [n + offset if n != BETWEEN_SCENES else BETWEEN_SCENES for n in numbers]
+        shown = bank.seconds[video][span]
+        first = seconds[-1] + rng.uniform(0.5, 1.5) if videos else shown[0] if start == 0 else rng.uniform(0.1, 0.5)
+        seconds += (first + shown - shown[0]).tolist()
         videos += [video] * take
         patches += span.tolist()
     chosen = np.array(videos), np.array(patches)
-    return Composed(*chosen, bank.cells[chosen], np.array(scenes))
+    return Composed(*chosen, bank.cells[chosen], np.array(scenes), np.array(seconds))
 
 
 def _things(cells: np.ndarray, scenes: np.ndarray, which: int) -> np.ndarray:
@@ -111,66 +127,156 @@ def _things(cells: np.ndarray, scenes: np.ndarray, which: int) -> np.ndarray:
     return shown[shown != NOTHING]
 
 
-def draw_timestamps(length: int, rng: np.random.Generator) -> list[str]:
-    """Timestamps as the sampler writes them: mostly two frames a second from the start, else any rate and any start."""
-    interval, start = 0.5, 0.0
+def draw_timestamps(seconds: np.ndarray, rng: np.random.Generator) -> list[str]:
+    """Timestamps as the sampler writes them: mostly those of the slices, else at another pace, or from a later
+    start."""
+    if rng.random() < 0.2:
+        seconds = seconds * np.exp(rng.uniform(np.log(0.5), np.log(4)))
     if rng.random() < 0.4:
-        interval = float(rng.choice([0.25, 1.0, 2.0, rng.uniform(0.2, 6)]))
-        start = float(
-            rng.choice([0.0, rng.uniform(0, 100), rng.uniform(0, 1000), rng.uniform(0, 9000)], p=[0.5, 0.3, 0.14, 0.06])
+        seconds = seconds + rng.choice(
+            [rng.uniform(0, 30), rng.uniform(0, 120), rng.uniform(0, 990)], p=[0.5, 0.4, 0.1]
         )
-    # Frames spread evenly from the first to the last, at whole numbers of a frame rate.
-    frames_per_second = int(rng.choice([6, 8, 12, 25, 30]))
-    total = max(2 * length, round((2 * length + rng.uniform(0, 0.99)) * interval * frames_per_second))
-    seconds = start + np.linspace(0, total - 1, 2 * length).round() / frames_per_second
-    return [f"{mean:.1f}" for mean in seconds.reshape(length, 2).mean(axis=1)]
+    return [f"{time:.1f}" for time in seconds]
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What temporal patches say and show.
+    """What the visual tokens of a batch say, each `[visual tokens]` but for the digits, which have 4 columns: the last
+    four of a timestamp. `NOT_ASKED` where there is no answer.
 
-    `digits` `[patches, 4]`: the last four of the timestamp; `cells` `[patches, 6]`: the index in `THINGS` of what is in
-    each cell, `len(THINGS)` for nothing.
+    `digits` of the own temporal patch, and `digits_before` of the last one of the scene before, in a scene's first;
+    `things`: the index in `THINGS`, `len(THINGS)` for nothing; `begins`: 1 where the thing was not in the patch before;
+    `appearance`: how many appearances it had before this one, at most 2; `thing_before`: what began before it began;
+    `cuts`: 1 in the first patch of a scene; `row` and `column` of the cell.
     """
 
     digits: Tensor
-    cells: Tensor
+    digits_before: Tensor
+    things: Tensor
+    thing_before: Tensor
+    begins: Tensor
+    appearance: Tensor
+    cuts: Tensor
+    row: Tensor
+    column: Tensor
 
     def to(self, device: torch.device) -> Truth:
-        return Truth(self.digits.to(device), self.cells.to(device))
+        return Truth(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def truth_of(timestamps: Sequence[str], cells: np.ndarray) -> Truth:
-    digits = [[int(digit) for digit in f"{timestamp.replace('.', ''):0>4}"[-4:]] for timestamp in timestamps]
-    return Truth(
-        torch.tensor(digits), torch.from_numpy(np.where(cells == NOTHING, len(THINGS), cells).astype(np.int64))
+def truth_of(timestamps: Sequence[str], cells: np.ndarray, scenes: np.ndarray, rows: np.ndarray) -> Truth:
+    """`cells` `[patches, 6]`; `scenes` `[patches]`; `rows` `[visual tokens, 2]`: patch and cell."""
+    digits = np.array([digits_of(time) for time in timestamps])
+    before = np.concatenate([np.full_like(cells[:1], NOTHING), cells[:-1]])
+    begins = ~(cells[:, :, None] == before[:, None, :]).any(2) & (cells != NOTHING)
+    cuts = np.diff(np.maximum.accumulate(scenes), prepend=BETWEEN_SCENES) > 0
+    digits_before = np.full_like(digits, NOT_ASKED)
+    thing_before, appearance = np.full((2, *cells.shape), NOT_ASKED)
+    started: Counter[int] = Counter()
+    latest: list[int] = []
+    last_clean: int | None = None
+    for patch, shown in enumerate(cells):
+        new = shown[begins[patch]].tolist()
+        started.update(new)
+        if len(latest) == 1:
+            thing_before[patch, begins[patch]] = latest[0]
+        latest = new or latest
+        for cell in np.flatnonzero(shown != NOTHING):
+            appearance[patch, cell] = min(started[int(shown[cell])] - 1, 2)
+        if cuts[patch] and last_clean is not None:
+            digits_before[patch] = digits[last_clean]
+        if scenes[patch] != BETWEEN_SCENES:
+            last_clean = patch
+    patch, cell = rows.T
+    things = np.where(cells == NOTHING, len(THINGS), cells)
+    values = (
+        digits[patch],
+        digits_before[patch],
+        *(table[patch, cell] for table in (things, thing_before, begins, appearance)),
+        cuts[patch],
+        cell // COLUMNS,
+        cell % COLUMNS,
     )
+    return Truth(*(torch.from_numpy(np.asarray(value, np.int64)) for value in values))
 
 
 class Notes(nn.Module):
     """Linear readouts, thrown away after the training.
 
-    Half-way through the layers, the token that closes a temporal patch is to know when the patch is and what is where
-    in it. Without them it takes long until anything is found in time.
+    Before answers look for their evidence, a visual token is to know what `Truth` says of it.
     """
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.attributes = Attributes.of_the_world()
-        self.sizes = {name: READOUTS[name][1] for name in ("kind", "colour", "shape")}
-        self.digits = nn.Linear(hidden, 4 * 10)
-        self.cells = nn.ModuleDict({name: nn.Linear(hidden, CELLS * size) for name, size in self.sizes.items()})
+        things = {f"{of} {name}": classes for of in THINGS_NOTED for name, (_, classes) in READOUTS.items()}
+        self.sizes = FLAGS_NOTED | things
+        self.read = nn.ModuleDict({name: nn.Linear(hidden, size) for name, size in self.sizes.items()})
+        self.digits = nn.ModuleDict({name: nn.Linear(hidden, 4 * 10) for name in DIGITS_NOTED})
 
-    def loss(self, states: Tensor, truth: Truth) -> Tensor:
-        """The mean of the readouts' cross entropies for states `[patches, hidden]`."""
-        losses = [F.cross_entropy(self.digits(states).float().view(-1, 10), truth.digits.flatten())]
-        for name, size in self.sizes.items():
-            wanted = self.attributes.tables[name].to(states.device)[truth.cells].flatten()
-            if (wanted != NOT_ASKED).any():
-                logits = self.cells[name](states).float().view(-1, size)
-                losses.append(F.cross_entropy(logits, wanted, ignore_index=NOT_ASKED))
-        return torch.stack(losses).mean()
+    def loss(self, states: Tensor, batch: Batch, truth: Truth) -> Tensor:
+        """The mean of the readouts' cross entropies for states `[tokens, hidden]`.
+
+        What a token looks for is read like what is to be found, so that both are put alike.
+        """
+        visual = states[batch.visual]
+        losses = [
+            _cross_entropy(readout(visual).view(-1, 10), getattr(truth, name).flatten())
+            for name, readout in self.digits.items()
+        ]
+        losses += [_cross_entropy(self.read[name](visual), getattr(truth, name)) for name in FLAGS_NOTED]
+        losses += [loss for name in THINGS_NOTED for loss in self._thing_losses(name, visual, getattr(truth, name))]
+        for name, wanted in sought(batch.sought).items():
+            looking = states[[token for token, _ in wanted]]
+            values = torch.tensor([value for _, value in wanted], device=states.device)
+            if name in DIGITS_NOTED:
+                losses.append(_cross_entropy(self.digits[name](looking).view(-1, 10), values.flatten()))
+            else:
+                losses += self._thing_losses(name, looking, values)
+        return torch.stack([loss for loss in losses if loss is not None]).mean()
+
+    def _thing_losses(self, name: str, states: Tensor, things: Tensor) -> list[Tensor | None]:
+        losses = []
+        for attribute in READOUTS:
+            classes = self.attributes.tables[attribute].to(things.device)[things.clamp(min=0)]
+            wanted = torch.where(things == NOT_ASKED, NOT_ASKED, classes)
+            losses.append(_cross_entropy(self.read[f"{name} {attribute}"](states), wanted))
+        return losses
+
+
+def _cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor | None:
+    """None where nothing is asked."""
+    return F.cross_entropy(logits.float(), wanted, ignore_index=NOT_ASKED) if (wanted != NOT_ASKED).any() else None
+
+
+def sought(evidence: Sequence[tuple[int, Evidence]]) -> dict[str, list[tuple[int, int | list[int]]]]:
+    """What tokens look for, by the name that it is noted under: the token, and the thing's index or the digits."""
+    found: dict[str, list[tuple[int, int | list[int]]]] = defaultdict(list)
+    for token, piece in evidence:
+        if isinstance(piece.sought, str):
+            found["digits"].append((token, digits_of(piece.sought)))
+        elif piece.sought:
+            found["thing_before" if piece.after else "things"].append((token, THING_INDEX[piece.sought]))
+    return found
+
+
+def digits_of(timestamp: str) -> list[int]:
+    """The last four digits."""
+    return [int(digit) for digit in f"{timestamp.replace('.', ''):0>4}"[-4:]]
+
+
+def pointing_loss(batch: Batch, weights: Sequence[Weights]) -> dict[str, Tensor]:
+    """For each site the mean of minus the logarithm of how much attention its pointers give to what they may look
+    at."""
+    losses: dict[str, list[Tensor]] = defaultdict(list)
+    for (site, part), pointers in batch.pointers.items():
+        layer, heads = SITES[site]
+        given = getattr(weights[layer], part)
+        rows = given[pointers.videos[:, None], torch.tensor(heads), pointers.rows[:, None]].float()
+        pairs = rows[pointers.owners, :, pointers.keys]
+        share = torch.zeros(rows.shape[:2], device=rows.device).index_add(0, pointers.owners, pairs)
+        losses[site].append(-(share + 1e-6).log().flatten())
+    return {site: torch.cat(parts).mean() for site, parts in losses.items()}
 
 
 def make_example(
@@ -183,27 +289,29 @@ def make_example(
     places = rng.permutation(CELLS) if rng.random() < 0.5 else np.arange(CELLS)
     moved = np.empty_like(composed.cells)
     moved[:, places] = composed.cells
-    timestamps = draw_timestamps(length, rng)
-    asked = draw_questions(timestamps, moved, composed.scenes, questions, rng)
+    timestamps = draw_timestamps(composed.seconds, rng)
+    track = track_of(timestamps, moved, composed.scenes)
+    asked = draw_questions(track, questions, rng)
     order = rng.permutation(CELLS) if rng.random() < 0.15 else np.arange(CELLS)
     gaps = np.zeros(length, int)
     if rng.random() < 0.25:
         gaps[int(rng.integers(length))] = int(rng.integers(1500))
-    example = write_example(timestamps, asked, order=order, gaps=gaps)
+    example = write_example(timestamps, asked, things=track.things, order=order, gaps=gaps)
+    sizes = [len(tokens) for tokens in example.questions]
+    fits = np.cumsum(sizes) <= max([ASKED_TOKENS, *sizes[:1]])
+    example = replace(example, questions=tuple(compress(example.questions, fits)))
     source = np.argsort(places)[example.rows[:, 1]]
     patch = example.rows[:, 0]
     rows = bank.rows[composed.videos[patch], composed.patches[patch], source]
-    return example, rows, truth_of(timestamps, moved), asked
+    return example, rows, truth_of(timestamps, moved, composed.scenes, example.rows), list(compress(asked, fits))
 
 
-def draw_questions(
-    timestamps: Sequence[str], cells: np.ndarray, scenes: np.ndarray, count: int, rng: np.random.Generator
-) -> list[Question]:
-    track = track_of(timestamps, cells, scenes)
+def draw_questions(track: Track, count: int, rng: np.random.Generator) -> list[Question]:
+    """At most `count` questions, and at least that something does not appear."""
     askers = [Asker(track, language, rng) for language in ("en", "zh")]
     kinds = list(KINDS)
     weights = np.array([WEIGHTS[kind] for kind in kinds])
-    drawn = rng.choice(len(kinds), size=3 * count, p=weights / weights.sum())
+    drawn = [*rng.choice(len(kinds), size=3 * count, p=weights / weights.sum()), kinds.index("not shown")]
     asked = (askers[int(rng.integers(2))].ask(kinds[index]) for index in drawn)
     return [question for question in asked if question][:count]
 
@@ -218,21 +326,15 @@ def make_batch(
     examples, rows, truths, asked = zip(
         *(make_example(bank, length, questions, rng) for _ in range(videos)), strict=True
     )
-    truth = Truth(*(torch.cat(parts) for parts in zip(*((t.digits, t.cells) for t in truths), strict=True)))
+    truth = Truth(*(torch.cat([getattr(t, field.name) for t in truths]) for field in fields(Truth)))
     return collate(examples), torch.cat(rows), truth, list(asked)
 
 
-def predict(model: LanguageModel, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
+def predict(model: LanguageModel, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor, Thought]:
     """Logits `[asked tokens, vocabulary]` and the true tokens, for all tokens of answers in the batch."""
-    logits, wanted, _ = predict_and_note(model, batch, rows)
-    return logits, wanted
-
-
-def predict_and_note(model: LanguageModel, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """As `predict`, and the states `[temporal patches, hidden]` half-way through, at the end of each temporal patch."""
-    hidden, half_way = model(batch.token_ids, batch.positions, batch.layout, batch.visual, rows)
+    thought = model(batch.token_ids, batch.positions, batch.layout, batch.visual, rows)
     answers = batch.asked.nonzero()[:, 0]
-    return model.lm_head(hidden[answers - 1]).float(), batch.token_ids[answers], half_way[batch.patch_ends]
+    return model.lm_head(thought.hidden[answers - 1]).float(), batch.token_ids[answers], thought
 
 
 @torch.inference_mode()
@@ -243,6 +345,6 @@ def exact_answers(
 
     Every token being the likeliest one after the true tokens before it is the same as decoding the whole answer.
     """
-    logits, wanted = predict(model, batch, rows)
+    logits, wanted, _ = predict(model, batch, rows)
     wrong = set(batch.owners[batch.asked][logits.argmax(-1) != wanted].tolist())
     return [(question, owner not in wrong) for owner, question in enumerate(q for asked in questions for q in asked)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections import defaultdict
@@ -16,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from demo_checkpoint.model import LanguageModel, ModelShape, VisionTower, patchify
 from demo_checkpoint.optimizers import Optimizers
 from demo_checkpoint.pool import Views, load_pool
-from demo_checkpoint.prompts import Batch, encode, tokenizer
-from demo_checkpoint.seeing import Attributes, Readouts, batches, seeing_loss
+from demo_checkpoint.prompts import Batch, tokenizer
+from demo_checkpoint.seeing import Attributes, Readouts, batches, readout_strength, seeing_loss
 from demo_checkpoint.telling import (
     Bank,
     Notes,
@@ -26,13 +27,17 @@ from demo_checkpoint.telling import (
     lengths_at,
     make_bank,
     make_batch,
-    predict_and_note,
+    pointing_loss,
+    predict,
 )
-from demo_checkpoint.wording import CHINESE
-from demo_checkpoint.world import COLOURS, SHAPES, WORDS
+from demo_checkpoint.wiring import fold_readouts, wire
 
 HELD_OUT_VIDEOS = 200
 SECONDS_BETWEEN_SAVES = 240
+NOTING, POINTING = 2.0, 0.3
+"""What the readouts and the pointers count beside the answers."""
+AVERAGING = 0.02
+"""How much of the running mean of the weights each step replaces."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,13 @@ class Plan:
     folder: Path
     device: torch.device
     seed: int = 1
-    pool_videos: int = 1600
+    pool_videos: int = 3000
     workers: int = 2
     seeing_steps: int = 1600
     seeing_batch: int = 128
-    telling_steps: int = 1500
-    telling_videos: int = 12
-    questions: int = 8
+    telling_steps: int = 2600
+    telling_videos: int = 8
+    questions: int = 12
 
 
 def model_shape() -> ModelShape:
@@ -61,8 +66,9 @@ def train(plan: Plan) -> tuple[VisionTower, LanguageModel]:
     torch.manual_seed(plan.seed)
     views = load_pool(plan.folder / "pool", videos=plan.pool_videos, seed=plan.seed, workers=plan.workers)
     tower, readouts = _learn_to_see(plan, views)
+    fold_readouts(tower, readouts, readout_strength(tower, readouts, views, plan.device))
     bank = _bank(plan, tower, views)
-    return tower, _learn_to_tell(plan, readouts, bank)
+    return tower, _learn_to_tell(plan, bank)
 
 
 def _learn_to_see(plan: Plan, views: Views) -> tuple[VisionTower, Readouts]:
@@ -94,20 +100,24 @@ def _bank(plan: Plan, tower: VisionTower, views: Views) -> Bank:
     path = plan.folder / "bank.pt"
     if not path.exists():
         _save(path, make_bank(tower, views, plan.device).rows)
-    return Bank(torch.load(path), views.cells, views.scenes)
+    return Bank(torch.load(path), views.cells, views.scenes, views.seconds)
 
 
-def _learn_to_tell(plan: Plan, readouts: Readouts, bank: Bank) -> LanguageModel:
+def _learn_to_tell(plan: Plan, bank: Bank) -> LanguageModel:
+    """Returns the running mean of the weights, which is steadier than the weights of any one step."""
     shape = model_shape()
-    model = LanguageModel(shape).to(plan.device)
-    name_what_is_seen(model, readouts)
+    model = LanguageModel(shape)
+    wire(model)
+    model = model.to(plan.device)
+    averaged = copy.deepcopy(model).requires_grad_(False)
     notes = Notes(shape.hidden).to(plan.device)
-    optimizers = Optimizers(model, notes, muon_rate=4e-3, adam_rate=3e-3, steps=plan.telling_steps)
+    optimizers = Optimizers(model, notes, adam_rate=2e-3, steps=plan.telling_steps)
     learned, held_out = bank.part(slice(HELD_OUT_VIDEOS, None)), bank.part(slice(HELD_OUT_VIDEOS))
     path, first = plan.folder / "telling.pt", 0
     if path.exists():
         state = torch.load(path, map_location=plan.device)
         model.load_state_dict(state["model"])
+        averaged.load_state_dict(state["averaged"])
         notes.load_state_dict(state["notes"])
         optimizers.load_state_dict(state["optimizers"])
         first = state["steps"]
@@ -123,26 +133,31 @@ def _learn_to_tell(plan: Plan, readouts: Readouts, bank: Bank) -> LanguageModel:
     for step, (batch, rows, truth) in enumerate(batches, first):
         batch, rows, truth = batch.to(plan.device), rows.to(plan.device), truth.to(plan.device)
         with torch.autocast(plan.device.type, torch.bfloat16):
-            logits, wanted, states = predict_and_note(model, batch, rows)
-            noted = notes.loss(states, truth)
+            logits, wanted, thought = predict(model, batch, rows)
+            noted = notes.loss(thought.noted, batch, truth)
+            pointed = pointing_loss(batch, thought.weights)
         loss = F.cross_entropy(logits, wanted)
-        (loss + 0.5 * noted).backward()
+        (loss + NOTING * noted + POINTING * sum(pointed.values())).backward()
         optimizers.step(step)
+        for mean, value in zip(averaged.parameters(), model.parameters(), strict=True):
+            mean.lerp_(value, AVERAGING)
         low, high = lengths_at(step / plan.telling_steps)
-        shares = {"noted": noted.item(), f"whole answers, {low} to {high}": _whole_answers(batch, logits, wanted)}
+        shares = {"noted": noted.item(), **{site: share.item() for site, share in pointed.items()}}
+        shares[f"whole answers, {low} to {high}"] = _whole_answers(batch, logits, wanted)
         log.add(step, loss.item(), shares)
         last = step + 1 == plan.telling_steps
         if last or time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-            report(model, held_out, plan.device)
+            report(averaged, held_out, plan.device)
             state = {
                 "model": model.state_dict(),
+                "averaged": averaged.state_dict(),
                 "notes": notes.state_dict(),
                 "optimizers": optimizers.state_dict(),
                 "steps": step + 1,
             }
             _save(path, state)
             saved = time.monotonic()
-    return model
+    return averaged
 
 
 class TellingBatches(Dataset):
@@ -160,18 +175,6 @@ class TellingBatches(Dataset):
             self.bank, videos=self.plan.telling_videos, length=length, questions=self.plan.questions, rng=rng
         )
         return batch, rows, truth
-
-
-def name_what_is_seen(model: LanguageModel, readouts: Readouts) -> None:
-    """Starts the words for what the tower tells apart, in both languages, in the directions in which it tells it."""
-    embeddings = model.embed_tokens.weight
-    scale = 0.7 * embeddings.norm(dim=-1).mean()
-    with torch.no_grad():
-        for attribute, classes in (("colour", COLOURS), ("shape", SHAPES), ("word", WORDS)):
-            directions = F.normalize(readouts.directions(attribute), dim=-1)
-            for direction, word in zip(directions, classes, strict=True):
-                for token in {encode(f" {word}"), encode(CHINESE.get(word, f" {word}"))}:
-                    embeddings[list(token)] += direction * scale
 
 
 def _whole_answers(batch: Batch, logits: torch.Tensor, wanted: torch.Tensor) -> float:

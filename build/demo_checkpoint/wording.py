@@ -128,7 +128,7 @@ def interval(first: str, last: str, language: Language) -> str:
 
 
 def interval_in_minutes(first: str, last: str, language: Language) -> str:
-    first, last = minutes(float(first)), minutes(float(last))
+    """From one time to another, as mm:ss."""
     return f"From {first} to {last}." if language == "en" else f"从{first}到{last}。"
 
 
@@ -139,8 +139,8 @@ def minutes(seconds: float) -> str:
 def chapter(first: str, last: str, things: Sequence[Thing], language: Language) -> str:
     names = [name(thing, language) for thing in things]
     if language == "en":
-        return f"{first}-{last}: {', '.join(names) or 'nothing'}"
-    return f"{first}-{last}：{'，'.join(names) or '什么都没有'}"
+        return f"From {first} to {last} seconds: {', '.join(names) or 'nothing'}"
+    return f"从{first}秒到{last}秒：{'，'.join(names) or '什么都没有'}"
 
 
 def texts_to_cover() -> list[str]:
@@ -153,7 +153,7 @@ def texts_to_cover() -> list[str]:
             texts += phrasings[language]
         texts += [NOT_SHOWN[language], NOTHING_SHOWN[language], times(1, language), times(2, language)]
         texts += [place(cell, language) for cell in range(6)]
-        texts += [interval("1.2", "3.4", language), interval_in_minutes("1.2", "3.4", language)]
+        texts += [interval("1.2", "3.4", language), interval_in_minutes("01:02", "03:04", language)]
         for thing in THINGS:
             texts += [listing([thing, thing], language), chapter("1.2", "3.4", [thing, thing], language)]
     return texts

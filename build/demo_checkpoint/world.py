@@ -27,6 +27,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "orange": (255, 135, 10),
 }
 SHAPES = ("circle", "square", "triangle", "star")
+CAST_SECONDS = 15.0
 WORDS = ("CAT", "DOG", "SUN", "BUS", "KEY", "MAP", "BOX", "HAT", "ICE", "JET", "OWL", "ZOO")
 
 
@@ -130,10 +131,13 @@ def make_script(
     """Draws a video of `duration` seconds whose scenes last about `scene_seconds` each (the last one takes what is
     left)."""
     scenes: list[Scene] = []
-    # A small cast for each video, so that things come back and "how often" and "after" have something to ask about.
-    cast = [_draw_thing(rng) for _ in range(int(rng.integers(4, 7)))]
-    start = 0.0
+    cast: list[Thing] = []
+    casts, start = 0, 0.0
     while start < duration - 1e-6:
+        # A small cast for a while, so that things come back and "how often" and "after" have something to ask about.
+        if start >= casts * CAST_SECONDS:
+            casts += 1
+            cast = [_draw_thing(rng) for _ in range(int(rng.integers(4, 7)))]
         end = start + float(rng.uniform(*scene_seconds))
         if end > duration - scene_seconds[0]:
             end = duration

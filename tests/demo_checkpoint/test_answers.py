@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import accuracy
 import pytest
 from demo_checkpoint.evaluation import make_case
+from demo_checkpoint.served import look_at
 from qwen3_vl_client import Client
 from serving import Server
 
@@ -25,7 +26,7 @@ def client() -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def right(client: Client) -> dict[tuple[str, str], list[bool]]:
-    cases = [make_case([SEED, index], seconds=SECONDS) for index in range(VIDEOS)]
+    cases = [make_case([SEED, index], seconds=SECONDS, languages=("en", "zh")) for index in range(VIDEOS)]
     return accuracy.ask_all(client, cases, tuple(BARS))
 
 
@@ -34,3 +35,10 @@ def test_answers_are_right(right: dict[tuple[str, str], list[bool]], kind: str) 
     answers = [*right[kind, "en"], *right[kind, "zh"]]
     assert answers
     assert sum(answers) >= BARS[kind] * len(answers)
+
+
+@pytest.mark.parametrize("question", ["List the chapters.", "What is shown at 4.4 seconds?"])
+def test_the_training_sees_what_the_server_sees(client: Client, question: str) -> None:
+    case = make_case(SEED, seconds=9, languages=())
+    usage = client.ask(case.file, question, max_tokens=1).usage
+    assert tuple(f"{seconds:.1f}" for seconds in usage.media[0].timestamps) == look_at(case.file, question).timestamps

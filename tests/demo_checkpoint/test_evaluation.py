@@ -1,18 +1,48 @@
-"""What the evaluation takes for the sampler's view of a video is what the served sampler sees."""
+"""The evaluation's videos and changed checkpoints are what they are said to be."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from demo_checkpoint.evaluation import load_checkpoint, make_case, sampled_frames
+from demo_checkpoint.evaluation import (
+    changed_checkpoint,
+    in_reverse,
+    make_case,
+    rows_and_columns_swapped,
+    starting_later,
+    without_deepstack,
+)
 from demo_checkpoint.export import export, published_weights
 from demo_checkpoint.model import LanguageModel, VisionTower
+from demo_checkpoint.served import look_at
 from demo_checkpoint.training import model_shape
-from preprocess.look import look_at_video, open_video
-from preprocess.media import Library
-from preprocess.messages import Attachment
-from preprocess.options import VideoOptions
-from preprocess.settings import load_settings
+from demo_checkpoint.video import decode
+from safetensors.torch import load_file
+
+
+def test_a_case_asks_each_kind_once_in_each_language() -> None:
+    case = make_case(3, seconds=12, languages=("en", "zh"))
+    kinds = [(question.kind, question.language) for question in case.questions]
+    assert len(kinds) == len(set(kinds))
+    assert {("when", "en"), ("when", "zh"), ("what at", "en"), ("summary", "zh")} <= set(kinds)
+
+
+def test_a_video_that_starts_later_is_seen_later() -> None:
+    case = make_case(3, seconds=12, kinds=("when",), languages=("en",))
+    later = starting_later(case, 10.0)
+    seen = look_at(later.file)
+    assert seen.timestamps == later.track.timestamps
+    assert seen.frames.tolist() == look_at(case.file).frames.tolist()
+    assert later.track.timestamps != case.track.timestamps
+    (question,) = later.questions
+    assert all(time in later.track.timestamps for time in question.turns[0].answer.rstrip(".").split()[1:4:2])
+
+
+def test_reversed_frames_are_the_same_from_the_end() -> None:
+    case = make_case(0, seconds=4, languages=("en",))
+    difference = decode(in_reverse(case).file)[::-1].astype(int) - decode(case.file)
+    assert np.abs(difference).mean() < 4
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +53,17 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("seed", "seconds"), [(0, 4), (1, 7), (2, 12), (3, 96)])
-def test_frames_timestamps_and_size_are_the_served_ones(checkpoint: Path, seed: int, seconds: int) -> None:
-    case = make_case(seed, seconds=seconds)
-    video = open_video(Attachment("video", "video 0", case.file), Library(None, 1 << 20), lambda: None)
-    look = look_at_video(video, VideoOptions(sampler="uniform"), load_settings(checkpoint))
-    assert look.indices.tolist() == sampled_frames(case.script).flatten().tolist()
-    assert tuple(f"{seconds:.1f}" for seconds in look.medium.timestamps) == case.track.timestamps
-    assert (look.size.height, look.size.width) == (64, 96)
+def test_only_what_is_taken_away_changes(checkpoint: Path, tmp_path: Path) -> None:
+    changed_checkpoint(checkpoint, tmp_path / "changed", without_deepstack)
+    before, after = (load_file(folder / "model.safetensors") for folder in (checkpoint, tmp_path / "changed"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("deepstack_merger_list" in name and not after[name].any() for name in changed)
 
 
-def test_a_checkpoint_is_loaded_as_it_was_exported(checkpoint: Path) -> None:
-    first = published_weights(*load_checkpoint(checkpoint))
-    torch.manual_seed(0)
-    second = published_weights(VisionTower(model_shape()), LanguageModel(model_shape()))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+def test_swapping_rows_and_columns_twice_changes_nothing() -> None:
+    weights = published_weights(VisionTower(model_shape()), LanguageModel(model_shape()))
+    once = rows_and_columns_swapped(weights)
+    twice = rows_and_columns_swapped(once)
+    assert any(not torch.equal(weights[name], once[name]) for name in weights)
+    assert all(torch.equal(weights[name], twice[name]) for name in weights)

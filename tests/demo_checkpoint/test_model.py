@@ -89,7 +89,7 @@ def test_logits_are_the_references(
         expected = reference.load_model(checkpoint)(**asked.inputs).logits[0, -1]
         rows = models[0](patchify(torch.from_numpy(frames).view(3, 2, 64, 96, 3)))
         b = batch()
-        hidden, _ = models[1](b.token_ids, b.positions, b.layout, b.visual, rows.flatten(0, 1))
+        hidden = models[1](b.token_ids, b.positions, b.layout, b.visual, rows.flatten(0, 1)).hidden
         answers = (b.asked & (b.owners == owner)).nonzero()[:, 0]
         last_answer = encode(f"{QUESTIONS[owner].turns[-1].answer}<|im_end|>")
         logits = models[1].lm_head(hidden[answers[-len(last_answer)] - 1])

@@ -66,8 +66,8 @@ def test_where_is_asked_about_what_stays() -> None:
 
 def test_summary_names_scenes_with_their_clean_patches() -> None:
     answer = (
-        "0.2-1.2: the red circle, the blue square\n2.2-2.2: the number 47\n"
-        "4.2-4.2: the red circle\n65.2-65.2: the green star"
+        "From 0.2 to 1.2 seconds: the red circle, the blue square\nFrom 2.2 to 2.2 seconds: the number 47\n"
+        "From 4.2 to 4.2 seconds: the red circle\nFrom 65.2 to 65.2 seconds: the green star"
     )
     assert ask("summary") == expected("summary", answer)
 

@@ -5,11 +5,21 @@ from itertools import pairwise
 import numpy as np
 import torch
 from demo_checkpoint import wording
-from demo_checkpoint.model import LanguageModel
+from demo_checkpoint.model import LanguageModel, Thought, Weights
 from demo_checkpoint.pool import BETWEEN_SCENES, NOTHING
-from demo_checkpoint.prompts import collate, special, write_example
+from demo_checkpoint.prompts import collate, special, tokenizer, write_example
 from demo_checkpoint.questions import Question, Turn
-from demo_checkpoint.telling import Bank, compose, draw_timestamps, exact_answers, make_example, predict, truth_of
+from demo_checkpoint.seeing import NOT_ASKED
+from demo_checkpoint.telling import (
+    Bank,
+    compose,
+    draw_timestamps,
+    exact_answers,
+    make_example,
+    pointing_loss,
+    predict,
+    truth_of,
+)
 from demo_checkpoint.training import model_shape
 from demo_checkpoint.world import THING_INDEX, THINGS
 
@@ -32,7 +42,7 @@ def bank() -> Bank:
     for video in range(4):
         for scene in range(3):
             shown[video, scenes[video] == scene, (video + scene) % 6] = 10 * video + scene
-    return Bank(rows, shown, scenes)
+    return Bank(rows, shown, scenes, np.tile(np.arange(12) + 0.25, (4, 1)))
 
 
 def test_composed_videos_number_their_scenes_and_never_continue_a_thing() -> None:
@@ -48,6 +58,15 @@ def test_composed_videos_number_their_scenes_and_never_continue_a_thing() -> Non
             assert not things[0] & things[1]
 
 
+def test_composed_videos_keep_the_times_of_their_slices_apart() -> None:
+    for seed in range(20):
+        composed = compose(bank(), 20, np.random.default_rng(seed))
+        assert (np.diff(composed.seconds) > 0.3).all()
+        together = composed.videos[1:] == composed.videos[:-1]
+        together &= np.diff(composed.patches) == 1
+        np.testing.assert_allclose(np.diff(composed.seconds)[together], 1.0)
+
+
 def test_rows_stay_with_what_they_show() -> None:
     """Whatever the places and the order of cells: the row at the position that an answer names is a row of that
     thing."""
@@ -57,8 +76,9 @@ def test_rows_stay_with_what_they_show() -> None:
         example, rows, truth, asked = make_example(source, 4, 8, np.random.default_rng(seed))
         vision = np.flatnonzero(example.video.token_ids == special("<|video_pad|>"))
         time, row, column = example.video.positions[:, vision]
-        for index, (r, cell) in enumerate(zip(rows.float(), 3 * (row - time) + column - time, strict=True)):
-            thing = truth.cells[index // 6, int(cell)]
+        assert (row - time).tolist() == truth.row.tolist()
+        assert (column - time).tolist() == truth.column.tolist()
+        for r, thing in zip(rows.float(), truth.things.tolist(), strict=True):
             scene = int(r[1]) // 4
             shown = r[2] == (r[0] + scene) % 6 and r[1] != 7
             assert thing == (10 * r[0] + scene if shown else len(THINGS))
@@ -75,15 +95,71 @@ def test_rows_stay_with_what_they_show() -> None:
     assert checked > 20
 
 
+def test_pointers_lead_from_an_answer_to_its_evidence() -> None:
+    """In a video whose rows say what they are: what the answers of "where" point at is the thing, wherever it is."""
+    source = bank()
+    checked = 0
+    for seed in range(40):
+        example, _, truth, asked = make_example(source, 6, 8, np.random.default_rng(seed))
+        vision = np.flatnonzero(example.video.token_ids == special("<|video_pad|>")).tolist()
+        for question, tokens in zip(asked, example.questions, strict=True):
+            if question.kind != "where":
+                continue
+            evidence = [pointer for pointer in tokens.pointers if pointer.site == "evidence by thing"]
+            assert evidence
+            things = {int(truth.things[vision.index(key)]) for pointer in evidence for key in pointer.keys}
+            assert len(things) == 1
+            assert wording.name(THINGS[things.pop()], question.language) in question.turns[0].question
+            checked += 1
+    assert checked > 20
+
+
+def test_time_units_point_at_their_digits() -> None:
+    example = write_example(["12.5"], [])
+    keys = {pointer.site: pointer.keys for pointer in example.video.pointers if pointer.site.startswith("digit")}
+    said = {site: tokenizer().decode(example.video.token_ids[list(mine)]) for site, mine in keys.items()}
+    assert said == {"digit 1": "5", "digit 3": "2", "digit 4": "1"}
+
+
+def test_attention_on_what_is_pointed_at_costs_nothing() -> None:
+    batch = collate([write_example(("0.5", "1.5"), questions("From 0.5 to 1.5 seconds."))])
+    tokens = batch.layout.video_tokens, batch.layout.asked_tokens
+    shapes = (1, 4, tokens[0], tokens[0]), (1, 4, tokens[1], sum(tokens))
+    everywhere = [Weights(*(torch.ones(shape) for shape in shapes))] * 6
+    nowhere = [Weights(*(torch.zeros(shape) for shape in shapes))] * 6
+    assert max(loss.item() for loss in pointing_loss(batch, everywhere).values()) < 1e-3
+    assert min(loss.item() for loss in pointing_loss(batch, nowhere).values()) > 10
+
+
 def test_timestamps_rise() -> None:
     for seed in range(50):
-        seconds = [float(text) for text in draw_timestamps(9, np.random.default_rng(seed))]
-        assert all(earlier < later for earlier, later in pairwise(seconds))
+        texts = draw_timestamps(np.arange(9) + 0.25, np.random.default_rng(seed))
+        assert all(float(earlier) < float(later) for earlier, later in pairwise(texts))
 
 
-def test_digits_are_those_of_the_timestamp() -> None:
-    digits = truth_of(("0.5", "71.2", "3605.8"), np.full((3, 6), NOTHING)).digits
-    assert digits.tolist() == [[0, 0, 0, 5], [0, 7, 1, 2], [6, 0, 5, 8]]
+def test_what_is_noted_of_visual_tokens() -> None:
+    """A circle in two scenes, a patch between them with a cut inside, and a star that begins with the second scene."""
+    circle, star = 3, 7
+    cells = np.full((5, 6), NOTHING)
+    cells[[0, 1, 3, 4], [0, 0, 2, 2]] = circle
+    cells[[3, 4], 5] = star
+    rows = np.stack(np.divmod(np.arange(30), 6), axis=1)
+    truth = truth_of(("0.5", "71.2", "72.0", "73.3", "3605.8"), cells, np.array([0, 0, BETWEEN_SCENES, 1, 1]), rows)
+    table = {name: getattr(truth, name).view(5, 6).tolist() for name in ("things", "begins", "appearance", "cuts")}
+    assert truth.digits.view(5, 6, 4)[:, 0].tolist() == [
+        [0, 0, 0, 5],
+        [0, 7, 1, 2],
+        [0, 7, 2, 0],
+        [0, 7, 3, 3],
+        [6, 0, 5, 8],
+    ]
+    assert truth.digits_before.view(5, 6, 4)[3, 0].tolist() == [0, 7, 1, 2]
+    assert (truth.digits_before.view(5, 6, 4)[[0, 1, 2, 4]] == NOT_ASKED).all()
+    assert table["things"][3] == [len(THINGS), len(THINGS), circle, len(THINGS), len(THINGS), star]
+    assert [table["begins"][patch][cell] for patch, cell in ((0, 0), (1, 0), (3, 2), (4, 2), (3, 5))] == [1, 0, 1, 0, 1]
+    assert [table["appearance"][patch][cell] for patch, cell in ((0, 0), (1, 0), (3, 2), (3, 5))] == [0, 0, 1, 0]
+    assert [row[0] for row in table["cuts"]] == [1, 0, 0, 1, 0]
+    assert truth.thing_before.view(5, 6)[3, [2, 5]].tolist() == [circle, circle]
 
 
 def questions(*answers: str) -> list[Question]:
@@ -101,9 +177,9 @@ def test_questions_do_not_see_each_other() -> None:
     batch = collate([write_example(("0.5", "1.5"), asked)])
     owners = batch.owners[batch.asked]
     with torch.inference_mode():
-        together, _ = predict(model, batch, rows)
+        together, _, _ = predict(model, batch, rows)
         for owner, question in enumerate(asked):
-            alone, _ = predict(model, collate([write_example(("0.5", "1.5"), [question])]), rows)
+            alone, _, _ = predict(model, collate([write_example(("0.5", "1.5"), [question])]), rows)
             torch.testing.assert_close(together[owners == owner], alone, atol=1e-4, rtol=1e-4)
 
 
@@ -116,7 +192,7 @@ def test_an_answer_is_right_only_as_a_whole() -> None:
             wrong = torch.zeros_like(following, dtype=torch.bool)
             wrong[self.spoiled] = True
             known = torch.nn.functional.one_hot(torch.where(wrong, 0, following), self.shape.vocabulary).float()
-            return known, known
+            return Thought(known, known, ())
 
     model = Oracle(model_shape())
     model.lm_head = torch.nn.Identity()
