@@ -109,6 +109,8 @@ def read_timeline(
         broken_off = f"it cannot be read to its end: {error.strerror}"
     if packets < stream.frames:
         broken_off = f"its header announces {stream.frames} frames, {packets} are there"
+        # The last may be cut off in the middle; not every container's reader marks it as corrupt.
+        rows = rows[:-1]
     if not rows:
         raise InvalidArgumentError(f"{name} has a video stream without frames")
     return replace(_arrange(rows, container, stream, name, counted), broken_off=broken_off)
