@@ -70,7 +70,7 @@ def test_look_tells_plan_cuts_and_changes(
     assert len(changes) == CHANGE_BINS
     assert np.flatnonzero(changes == 1).tolist() == [int(2 / 6 * CHANGE_BINS), int(4 / 6 * CHANGE_BINS)]
     assert ((changes >= 0) & (changes <= 1)).all()
-    assert told["prompt_tokens"] == told["wanted_tokens"] > told["video_tokens"] > 0
+    assert told["context_length"] > told["prompt_tokens"] == told["wanted_tokens"] > told["video_tokens"] > 0
     assert list(parameters.credits_directory.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ Nothing that a worker says is trusted: no pickles, and bounded lengths.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ class Exchange:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
-        self._connection = Connection(end.fileno())
+        # A descriptor of its own: each object closes what it has.
+        self._connection = Connection(os.dup(end.fileno()))
 
     def send(self, message: Message) -> None:
         """Raises OSError if the other side is gone."""
@@ -65,6 +67,5 @@ class Exchange:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, waits)
 
     def close(self) -> None:
-        # Both have the same descriptor.
-        self._socket.detach()
         self._connection.close()
+        self._socket.close()

@@ -17,6 +17,7 @@ from preprocess.memory import Memory, digest
 from preprocess.messages import Attachment
 from preprocess.size import Size
 from preprocess.subtitles import MAX_FILE_BYTES, SUFFIXES, Choice
+from preprocess.transcriber import Transcriber
 from preprocess.workers import Workers
 
 VIDEO_FORMATS = "MP4, MOV, MKV, WebM and AVI"
@@ -45,6 +46,8 @@ class Library:
     workers: Workers | None = None
     """Who reads the media; None where they are read: in a worker."""
     max_seconds: float = MAX_SECONDS
+    transcriber: Transcriber | None = None
+    """Of the speech of videos without subtitles."""
 
     def digest(self, attachment: Attachment) -> str:
         """Names what an attachment contains; a file, which may be large, by its path, size and time of change."""

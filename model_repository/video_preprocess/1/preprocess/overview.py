@@ -37,6 +37,7 @@ def overview(plan: Plan, settings: Settings) -> dict[str, Any]:
     return {
         "prompt_tokens": summary["prompt_tokens"],
         "wanted_tokens": plan.wanted_tokens,
+        "context_length": settings.context_length,
         "video_tokens": summary["video_tokens"],
         "media": media,
     }

@@ -10,7 +10,7 @@ import fcntl
 import json
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from preprocess.media import Library
 from preprocess.messages import Attachment
 from preprocess.packing import pack_video
 from preprocess.size import Size
+from preprocess.sound import Samples
 from preprocess.subtitles import Choice
 from preprocess.video import Video
 from preprocess.workers import Worker
@@ -50,6 +51,16 @@ def read_frames(
     """`frames.decode_distinct_frames` by a worker. A picture is valid until the next is asked for."""
     task = {"task": "frames", "indices": indices.tolist()}
     return _pictures(task, video.attachment, library, interrupt, pack_video(video))
+
+
+def read_sound(
+    attachment: Attachment, library: Library, interrupt: Interrupt
+) -> Generator[tuple[float, Samples], None, None]:
+    """`sound.decode_sound` by a worker."""
+    with _asked({"task": "sound"}, attachment, library, interrupt, b"") as (_, messages):
+        for message in messages:
+            if message.values["kind"] == "sound":
+                yield float(message.values["start"]), np.frombuffer(message.content, np.int16)
 
 
 def read_image_size(attachment: Attachment, library: Library, interrupt: Interrupt) -> Size:

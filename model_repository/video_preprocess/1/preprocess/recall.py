@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,10 @@ from preprocess.look import Look
 from preprocess.media import Library
 from preprocess.memory import digest
 from preprocess.messages import Attachment
-from preprocess.packing import unpack_video
-from preprocess.reading import read_video
+from preprocess.packing import pack_video, unpack_video
+from preprocess.reading import read_sound, read_video
 from preprocess.settings import Patching
+from preprocess.speech import transcribed
 from preprocess.subtitles import Choice
 from preprocess.video import Video
 
@@ -24,12 +26,20 @@ def recall_video(
     """What there is to know of a video before it is decoded, with a closer look if wanted; read or remembered."""
     memory = library.memory
     file = library.subtitle_file(attachment, subtitles)
-    key = digest("video", library.digest(attachment), closer, subtitles, file) if memory else ""
+    # A track in a language that is asked for is not the speech.
+    transcriber = library.transcriber if subtitles is True else None
+    speech = transcriber.name if transcriber else None
+    key = digest("video", library.digest(attachment), closer, subtitles, file, speech) if memory else ""
     content = memory.read(key) if memory else None
     if content is None:
         content = read_video(
             attachment, library, closer=closer, subtitles=subtitles, subtitle_file=file, interrupt=interrupt
         )
+        video = unpack_video(content, attachment)
+        if transcriber and not video.lines:
+            with closing(read_sound(attachment, library, interrupt)) as pieces:
+                video = video.with_lines(transcribed(pieces, video.timeline.zero_seconds, transcriber, interrupt))
+            content = pack_video(video)
         if memory:
             memory.write(key, content)
     return unpack_video(content, attachment)

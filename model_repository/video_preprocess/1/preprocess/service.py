@@ -20,6 +20,7 @@ from preprocess.prompt import PromptWriter
 from preprocess.request import Inputs, Limits
 from preprocess.session import Outbox, Sender, Stage, new_session, serve
 from preprocess.settings import load_settings
+from preprocess.speech import load_transcriber
 from preprocess.workers import WorkerLimits, Workers
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Parameters:
     memory_directory: Path | None = None
     memory_bytes: int = 0
     max_video_seconds: float = MAX_SECONDS
+    speech_model: Path | None = None
     workers: int = 2
     worker_limits: WorkerLimits = field(default_factory=WorkerLimits)
 
@@ -60,6 +62,7 @@ class Parameters:
             memory_directory=Path(values["memory_directory"]) if values["memory_directory"] else None,
             memory_bytes=int(values["memory_bytes"]),
             max_video_seconds=float(values["max_video_seconds"]),
+            speech_model=Path(values["speech_model"]) if values["speech_model"] else None,
             workers=int(values["workers"]),
             worker_limits=WorkerLimits(
                 memory_bytes=int(values["worker_memory_bytes"]),
@@ -89,6 +92,7 @@ class Service:
                 memory,
                 self._workers,
                 parameters.max_video_seconds,
+                load_transcriber(parameters.speech_model) if parameters.speech_model is not None else None,
             ),
             limits=Limits(parameters.max_attachments),
             credits_directory=parameters.credits_directory,

@@ -6,7 +6,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import av
 import charset_normalizer
@@ -116,9 +116,9 @@ def tidy(lines: Iterable[Line]) -> tuple[Line, ...]:
         if not text or line.end < 0:
             continue
         if tidied and tidied[-1].text == text and line.start <= tidied[-1].end:
-            tidied[-1] = Line(tidied[-1].start, max(tidied[-1].end, line.end), text)
+            tidied[-1] = replace(tidied[-1], end=max(tidied[-1].end, line.end))
         elif len(tidied) < MAX_LINES:
-            tidied.append(Line(max(line.start, 0.0), max(line.end, line.start), text))
+            tidied.append(Line(max(line.start, 0.0), max(line.end, line.start, 0.0), text, line.label))
     return tuple(tidied)
 
 

@@ -60,6 +60,11 @@ class Timeline:
         return (self.ticks - self.start_tick) / float(1 / self.time_base)
 
     @property
+    def zero_seconds(self) -> float:
+        """What the container's clock shows when a player's shows zero."""
+        return float(self.start_tick * self.time_base)
+
+    @property
     def end_seconds(self) -> float:
         """When the last frame is no longer shown."""
         return float((self.ticks[-1] + self.last_frame_ticks - self.start_tick) * self.time_base)

@@ -41,8 +41,7 @@ def open_video(
         track = choose_track(container, subtitles, attachment.name)
         words: list[av.Packet] = []
         timeline = read_timeline(container, stream, attachment.name, interrupt, track, words.append)
-        zero = float(timeline.start_tick * timeline.time_base)
-        lines = tidy(line for packet in words for line in packet_lines(packet, zero))
+        lines = tidy(line for packet in words for line in packet_lines(packet, timeline.zero_seconds))
     head, size = library.read_head(attachment, HEAD_BYTES)
     announced = announced_bytes(head)
     if announced is not None and announced > size:

@@ -29,6 +29,7 @@ from preprocess.images import decode_image, read_image_size
 from preprocess.media import Library
 from preprocess.messages import Attachment
 from preprocess.packing import pack_video, unpack_video
+from preprocess.sound import Samples, decode_sound
 from preprocess.subtitles import read_subtitles
 from preprocess.video import look_closer, open_video
 
@@ -115,6 +116,10 @@ class Courier:
         np.copyto(place.reshape(picture.shape), picture)
         self._send({"kind": "picture", "index": index, "slot": slot, "height": height, "width": width})
 
+    def send_sound(self, start: float, samples: Samples) -> None:
+        """Waits while the stage has enough to do: a socket holds little."""
+        self._send({"kind": "sound", "start": start}, samples.tobytes())
+
     def wait_until_all_is_read(self) -> None:
         while len(self._free) < SLOTS:
             self._wait_for_slot()
@@ -131,8 +136,8 @@ class Courier:
     def _wait_for_slot(self) -> None:
         self._free.append(self._exchange.receive().values["slot"])
 
-    def _send(self, values: dict[str, Any]) -> None:
-        self._exchange.send(Message(values))
+    def _send(self, values: dict[str, Any], content: bytes = b"") -> None:
+        self._exchange.send(Message(values, content))
         self._heard = time.monotonic()
 
 
@@ -156,6 +161,12 @@ def _frames(task: Message, attachment: Attachment, library: Library, courier: Co
     return b""
 
 
+def _sound(task: Message, attachment: Attachment, library: Library, courier: Courier) -> bytes:
+    for start, samples in decode_sound(library, attachment, courier.is_alive):
+        courier.send_sound(start, samples)
+    return b""
+
+
 def _image_size(task: Message, attachment: Attachment, library: Library, courier: Courier) -> bytes:
     size = read_image_size(library, attachment)
     return json.dumps([size.height, size.width]).encode()
@@ -169,6 +180,7 @@ def _image(task: Message, attachment: Attachment, library: Library, courier: Cou
 _TASKS: dict[str, Callable[[Message, Attachment, Library, Courier], bytes]] = {
     "look": _look,
     "frames": _frames,
+    "sound": _sound,
     "image_size": _image_size,
     "image": _image,
 }
