@@ -29,10 +29,11 @@ def merge(question: str) -> str:
 
 @dataclass
 class Narrator:
-    """Stands in for `AsyncClient`. `context` tokens hold a token a second; `answer` may be replaced."""
+    """Stands in for `AsyncClient`. The video has a token a second, `context` is the room for it."""
 
     seconds: float = 1000.0
     context: int = 10_000
+    context_length: int = 100_000
     answer: Callable[[float, float], str] = describe
     asked: list[Mapping[str, Any]] = field(default_factory=list)
     running: int = 0
@@ -43,7 +44,7 @@ class Narrator:
         wanted = int(video_options.get("end", self.seconds) - video_options.get("start", 0))
         cuts = tuple(float(time) for time in range(50, int(self.seconds), 50))
         medium = LookedMedium("video", (1, 4, 4), (0.5,), self.seconds, cuts, ())
-        return Look(min(wanted, self.context), wanted, (medium,))
+        return Look(min(wanted, self.context), wanted, self.context_length, (medium,))
 
     async def ask(self, video: object = None, *, question: str, **request: Any) -> Answer:
         self.asked.append({"question": question, **request})

@@ -62,6 +62,8 @@ class Look:
     prompt_tokens: int
     wanted_tokens: int
     """What the prompt would have if the context had room: more than `prompt_tokens` where less is shown."""
+    context_length: int
+    """Tokens that the server has for a prompt and its answer."""
     media: tuple[LookedMedium, ...]
 
     @classmethod
@@ -70,6 +72,7 @@ class Look:
         return cls(
             prompt_tokens=data["prompt_tokens"],
             wanted_tokens=data["wanted_tokens"],
+            context_length=data["context_length"],
             media=tuple(
                 LookedMedium(
                     medium["kind"],

@@ -15,6 +15,7 @@ from ..media import Media
 from ..options import SamplingParameters, VideoOptions, merge
 from ..results import Look
 from .cutting import Part, cut
+from .grouping import grouped, shortened
 from .journal import Journal
 from .notes import MERGE_SCHEMA, PART_SCHEMA, Note, read_merged, read_part
 from .prompts import merge_question, part_question
@@ -23,7 +24,6 @@ from .summary import Cut, Merged, PartDone, Summary, SummaryEvent
 if TYPE_CHECKING:
     from ..aio import AsyncClient
 
-_MERGED_AT_ONCE = 8
 _LEAST_PART_SECONDS = 1.0
 _ANSWER_TOKENS = 2048
 _MARGIN = 0.9
@@ -121,7 +121,7 @@ class _Summarizer:
         ordered = [done[part.index] for part in parts]
         notes = tuple(each.note for each in ordered)
         top = notes[0]
-        async with aclosing(self._merge(notes, journal)) as mergers:
+        async with aclosing(self._merge(notes, look.context_length // 2, journal)) as mergers:
             async for merged in mergers:
                 yield merged
                 top = merged.note
@@ -172,13 +172,13 @@ class _Summarizer:
 
         return job
 
-    async def _merge(self, notes: Sequence[Note], journal: Journal) -> AsyncGenerator[Merged, None]:
+    async def _merge(self, notes: Sequence[Note], room_bytes: int, journal: Journal) -> AsyncGenerator[Merged, None]:
         level = 0
         while len(notes) > 1:
             level += 1
-            groups = [notes[start : start + _MERGED_AT_ONCE] for start in range(0, len(notes), _MERGED_AT_ONCE)]
+            groups = grouped(notes, room_bytes)
             merged: dict[int, Note] = {}
-            jobs = [self._merge_job(level, index, group, journal) for index, group in enumerate(groups)]
+            jobs = [self._merge_job(level, index, group, room_bytes, journal) for index, group in enumerate(groups)]
             async with aclosing(_together(jobs, self._options.in_flight)) as results:
                 async for index, note in results:
                     merged[index] = note
@@ -186,12 +186,12 @@ class _Summarizer:
             notes = [merged[index] for index in range(len(groups))]
 
     def _merge_job(
-        self, level: int, index: int, notes: Sequence[Note], journal: Journal
+        self, level: int, index: int, notes: Sequence[Note], room_bytes: int, journal: Journal
     ) -> Callable[[], Awaitable[tuple[int, Note]]]:
         async def job() -> tuple[int, Note]:
             if len(notes) == 1:
                 return index, notes[0]
-            question = merge_question(notes, self._options.about, self._options.language)
+            question = merge_question(shortened(notes, room_bytes), self._options.about, self._options.language)
             answer = await self._answer(journal, f"merger {level}.{index}", question, MERGE_SCHEMA)
             return index, read_merged(answer, notes)
 

@@ -155,7 +155,7 @@ async def summarize(order: SummaryOrder, shared: Shared, owner: Owner) -> Respon
         in_flight=shared.settings.parts_in_flight,
         sampling=order.options.sampling(),
         video_options=order.options.video_options(),
-        journal=shared.uploads.folder / "journals",
+        journal=shared.uploads.folder / "journals" / owner,
     )
     events = shared.client.summarize(uri=shared.uri(stored), subtitles=subtitles, options=options)
     return LinesResponse(summary_lines(events))

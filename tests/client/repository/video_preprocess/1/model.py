@@ -8,6 +8,7 @@ import triton_python_backend_utils as pb_utils
 LOOK = {
     "prompt_tokens": 120,
     "wanted_tokens": 120,
+    "context_length": 4096,
     "video_tokens": 96,
     "media": [
         {
