@@ -118,6 +118,7 @@ def work(
         max_requests=2,
         max_attachments=1,
         max_frame_pixels=1 << 22,
+        memory_directory=credits_directory.with_name("memory"),
     )
     service = Service(parameters)
     while (number := pipe.recv()) is not None:

@@ -64,6 +64,7 @@ def parameters(checkpoint: Path, tmp_path: Path) -> Parameters:
         max_requests=4,
         max_attachments=16,
         max_frame_pixels=1 << 26,
+        memory_directory=tmp_path / "memory",
     )
 
 

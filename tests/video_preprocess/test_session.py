@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
 from collections.abc import Callable
 from itertools import pairwise
@@ -11,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from preprocess import credits, session
+from preprocess import credits, service, session
 from preprocess.request import Inputs
-from preprocess.service import Service
+from preprocess.service import Parameters, Service
 from recipient import Recipient, eventually
 
 StartService = Callable[..., Service]
@@ -344,3 +346,27 @@ def test_paths_and_attachments_are_served_alike(
     first = [chunk.token_ids.tolist() for _, chunk in by_path.wait().chunks]
     assert first == [chunk.token_ids.tolist() for _, chunk in by_bytes.wait().chunks]
     assert first == [chunk.token_ids.tolist() for _, chunk in in_message.wait().chunks]
+
+
+def test_a_fresh_server_remembers_videos_and_so_does_the_next(
+    checkpoint: Path, recipient: MakeRecipient, encode: Encode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the configuration as it is delivered, but for the system's temporary folder."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    configuration = (Path(service.__file__).parents[2] / "config.pbtxt").read_text()
+    values = dict(re.findall(r'key: "(\w+)" value: \{ string_value: "([^"]*)" \}', configuration))
+    values |= {"checkpoint": str(checkpoint), "credits_directory": str(tmp_path / "credits")}
+    inputs = question(encode)
+    decoded: list[list[np.ndarray]] = []
+    for _ in range(2):
+        running = Service(Parameters.from_config(values, tmp_path))
+        sent = recipient()
+        running.submit(inputs, sent)
+        decoded.append([chunk.patches for _, chunk in sent.wait().chunks])
+        assert sent.error is None
+        running.shut_down()
+        monkeypatch.setattr("preprocess.reading._asked", None)
+    for first, again in zip(*decoded, strict=True):
+        np.testing.assert_array_equal(first, again)
+    folder = tmp_path / f"qwen3_vl_memory_{os.getuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700

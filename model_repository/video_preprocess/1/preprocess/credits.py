@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import select
-import stat
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -23,18 +21,6 @@ _POLL_SECONDS = 0.5
 
 class SessionOver(Exception):  # noqa: N818 - the ordinary end of a session, not an error
     """Stage 3 has ended the session."""
-
-
-def default_directory() -> Path:
-    return Path(tempfile.gettempdir()) / f"qwen3_vl_credits_{os.getuid()}"
-
-
-def prepare_directory(directory: Path) -> None:
-    """Makes the directory of the pipes, private to this user; raises PermissionError if it is somebody else's."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = directory.stat(follow_symlinks=False)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise PermissionError(f"{directory} is not a directory of user {os.getuid()}")
 
 
 class Credits:

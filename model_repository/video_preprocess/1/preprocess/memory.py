@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -101,7 +102,9 @@ class Memory:
         for path in self.folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
-        excess = sum(size for _, size, _ in found) - self.max_bytes
+        total = sum(size for _, size, _ in found)
+        # A disk that others need too is never filled by more than half of what they leave.
+        excess = total - min(self.max_bytes, (shutil.disk_usage(self.folder).free + total) // 2)
         for _, size, path in sorted(found):
             if excess <= 0:
                 return

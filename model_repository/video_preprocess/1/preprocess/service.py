@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from preprocess.chunks import empty_chunk
-from preprocess.credits import default_directory, prepare_directory
+from preprocess.directories import default_directory, prepare_directory
 from preprocess.errors import ResourceExhaustedError
 from preprocess.media import MAX_SECONDS, Library
 from preprocess.memory import Memory
@@ -39,7 +39,7 @@ class Parameters:
     max_requests: int
     max_attachments: int
     max_frame_pixels: int
-    memory_directory: Path | None = None
+    memory_directory: Path
     memory_bytes: int = 0
     max_video_seconds: float = MAX_SECONDS
     speech_model: Path | None = None
@@ -49,17 +49,21 @@ class Parameters:
     @classmethod
     def from_config(cls, values: Mapping[str, str], version_folder: Path) -> Parameters:
         """From the strings of config.pbtxt, where an empty one is the default; raises ValueError for a bad number."""
+
+        def directory(purpose: str) -> Path:
+            return Path(values[f"{purpose}_directory"] or default_directory(purpose))
+
         return cls(
             checkpoint=version_folder / values["checkpoint"],
             media_root=Path(values["media_root"]) if values["media_root"] else None,
-            credits_directory=Path(values["credits_directory"]) if values["credits_directory"] else default_directory(),
+            credits_directory=directory("credits"),
             context_length=int(values["context_length"]) if values["context_length"] else None,
             chunk_tokens=int(values["chunk_tokens"]),
             heartbeat_seconds=float(values["heartbeat_seconds"]),
             max_requests=int(values["max_requests"]),
             max_attachments=int(values["max_attachments"]),
             max_frame_pixels=int(values["max_frame_pixels"]),
-            memory_directory=Path(values["memory_directory"]) if values["memory_directory"] else None,
+            memory_directory=directory("memory"),
             memory_bytes=int(values["memory_bytes"]),
             max_video_seconds=float(values["max_video_seconds"]),
             speech_model=Path(values["speech_model"]) if values["speech_model"] else None,
@@ -81,8 +85,10 @@ class Service:
         prepare_directory(parameters.credits_directory)
         settings = load_settings(parameters.checkpoint, context_length=parameters.context_length)
         self._workers = Workers(parameters.workers, parameters.worker_limits)
-        directory = parameters.memory_directory
-        memory = Memory(directory, parameters.memory_bytes) if directory is not None else None
+        memory = None
+        if parameters.memory_bytes:
+            prepare_directory(parameters.memory_directory)
+            memory = Memory(parameters.memory_directory, parameters.memory_bytes)
         self._stage = Stage(
             settings=settings,
             writer=PromptWriter(parameters.checkpoint, settings.token_ids),
