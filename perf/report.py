@@ -83,8 +83,13 @@ def finish(
     columns: Sequence[str],
     rows: Sequence[Sequence[Any]],
     figures: Sequence[Figure],
+    series: Mapping[str, Any] | None = None,
+    folder: Path = RESULTS,
 ) -> NoReturn:
-    """Prints the table and the figures, writes `results/NAME.json`, and exits: 0 where every bar holds, else 1."""
+    """Prints the table and the figures, writes `folder/NAME.json`, and exits: 0 where every bar holds, else 1.
+
+    `series` is what charts are drawn from.
+    """
     console = Console(width=120)
     table = Table(*columns, title=name)
     for row in rows:
@@ -95,7 +100,7 @@ def finish(
         bars.add_row(figure.name, f"{figure.value:.3g} {figure.unit}", figure.bar, "yes" if figure.holds else "NO")
     console.print(bars)
 
-    RESULTS.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     result = {
         "benchmark": name,
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -104,10 +109,11 @@ def finish(
         "workload": dict(workload),
         "table": [dict(zip(columns, row, strict=True)) for row in rows],
         "figures": [{**asdict(figure), "holds": figure.holds} for figure in figures],
+        **({"series": dict(series)} if series else {}),
     }
-    path = RESULTS / f"{name}.json"
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    console.print(f"written to perf/results/{path.name}")
+    console.print(f"written to {path}")
     sys.exit(0 if all(figure.holds for figure in figures) else 1)
 
 

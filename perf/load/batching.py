@@ -1,0 +1,89 @@
+"""`make load-batching`: long answers about a short video, one at a time and more: what in-flight batching gives."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import report
+from checkpoint_factory import Shape
+from qwen3_vl_client import AsyncClient
+
+from load import target
+from load.driver import ANSWERED, Outcome, closed_loop, tokens_per_second
+from load.workload import QUESTIONS, Request, greedy, video_files
+
+HEAVY = Shape(layers=8, hidden=1024, heads=16, kv_heads=4, head_dim=64, intermediate=3072)
+"""As in any real model, a step's time is that of reading the weights: 80 million parameters, more than caches hold."""
+
+SPEED_UP = 3.0
+
+
+def requests(tokens: int) -> Iterator[Request]:
+    """The shortest video with ever new questions."""
+    video = video_files()[0].read_bytes()
+    for number in itertools.count():
+        yield Request("video", f"{number}: {QUESTIONS[0]}", video=video, sampling=greedy(tokens))
+
+
+async def measure(url: str, concurrency: int, tokens: int, rounds: int) -> list[Outcome]:
+    """`rounds` requests of each of the users, after one that warms up."""
+    outcomes: list[Outcome] = []
+    began = time.monotonic()
+    async with AsyncClient(url) as client:
+        await closed_loop(client, itertools.islice(requests(4), concurrency), concurrency, lambda _: None, began=began)
+        asked = itertools.islice(requests(tokens), rounds * concurrency)
+        await closed_loop(client, asked, concurrency, outcomes.append, began=began)
+    return outcomes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make load-batching", description=__doc__)
+    target.add_arguments(parser)
+    parser.add_argument("--tokens", type=int, default=128, help="of each answer (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="requests of each user (default: %(default)s)")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    arguments = parser.parse_args()
+    found: dict[int, list[Outcome]] = {}
+    settings = {"decoder.kv_cache_tokens": "16384", "decoder.threads": "2"}
+    with target.own(arguments.model, settings, shape=HEAVY) as server:
+        for concurrency in arguments.concurrency:
+            found[concurrency] = asyncio.run(measure(server.grpc_url, concurrency, arguments.tokens, arguments.rounds))
+    rates = {concurrency: tokens_per_second(outcomes) for concurrency, outcomes in found.items()}
+    rows = [
+        (
+            concurrency,
+            rates[concurrency],
+            rates[concurrency] / rates[arguments.concurrency[0]],
+            statistics.median(one.first_text_seconds or 0.0 for one in outcomes),
+            statistics.median(one.stage_seconds["decoder.generate"] for one in outcomes) / arguments.tokens,
+        )
+        for concurrency, outcomes in found.items()
+    ]
+    unanswered = sum(one.result != ANSWERED for outcomes in found.values() for one in outcomes)
+    report.finish(
+        "load-batching",
+        workload={
+            "tokens": arguments.tokens,
+            "rounds": arguments.rounds,
+            "checkpoint": str(arguments.model or asdict(HEAVY)),
+            "settings": settings,
+        },
+        columns=("concurrency", "tokens per second", "by one", "first word, median s", "between tokens, s"),
+        rows=rows,
+        figures=[
+            report.Figure("requests without an answer", unanswered, "", at_most=0),
+            report.Figure("throughput at 8 / at 1", rates[8] / rates[1], "×", at_least=SPEED_UP),
+        ],
+        series={"tokens_per_second": rates},
+        folder=arguments.results,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Triton's own account of a run: its Prometheus counters before and after."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from server.triton import ENSEMBLE
+
+_LINE = re.compile(r"^(\w+)\{([^}]*)\} (\S+)$")
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Counters by (name, model); those of several reasons are added up."""
+
+    values: Mapping[tuple[str, str], float]
+
+    def __sub__(self, before: Counters) -> Counters:
+        return Counters({key: value - before.values.get(key, 0.0) for key, value in self.values.items()})
+
+    def succeeded(self, model: str = ENSEMBLE) -> int:
+        return int(self.values.get(("nv_inference_request_success", model), 0))
+
+    def failed(self, model: str = ENSEMBLE) -> int:
+        return int(self.values.get(("nv_inference_request_failure", model), 0))
+
+    def mean_seconds(self, model: str = ENSEMBLE) -> float:
+        """Mean time of a request from arrival to last response."""
+        total_us = self.values.get(("nv_inference_request_duration_us", model), 0.0)
+        return total_us / 1e6 / max(1, self.succeeded(model))
+
+
+def parse_counters(text: str) -> Counters:
+    """Reads the Prometheus text format's lines that have a model."""
+    values: dict[tuple[str, str], float] = {}
+    for line in text.splitlines():
+        if match := _LINE.match(line):
+            labels = dict(_LABEL.findall(match[2]))
+            if "model" in labels:
+                key = (match[1], labels["model"])
+                values[key] = values.get(key, 0.0) + float(match[3])
+    return Counters(values)
+
+
+def read_counters(url: str) -> Counters:
+    """The counters now, of the metrics endpoint `http://host:port`."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as response:
+        return parse_counters(response.read().decode())

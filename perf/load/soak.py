@@ -1,0 +1,145 @@
+"""`make soak`: thousands of requests of mixed kinds; memory, handles, shared memory, threads, KV blocks and latency."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import report
+from qwen3_vl_client import AsyncClient
+from serving import Server
+
+from load import target
+from load.driver import ANSWERED, Outcome, closed_loop
+from load.trend import Trend, trend
+from load.watch import Sample, sample
+from load.workload import mixed
+
+WARM_UP = 0.2
+"""The share of the requests after which the server must have settled."""
+GROWTH_PERCENT = 1.0
+SETTLE_SECONDS = 10.0
+SAMPLE_SECONDS = 0.5
+EXPECTED = {"rubbish": "invalid_argument", "leaves": "left"}
+"""How a request of a kind ends; all others are answered."""
+
+
+async def soak(server: Server, requests: int, concurrency: int) -> tuple[list[Outcome], list[Sample]]:
+    """The outcomes, and samples from before the first request to after the last."""
+    outcomes: list[Outcome] = []
+    began = time.monotonic()
+
+    def look() -> Sample:
+        return sample(server, time.monotonic() - began, len(outcomes))
+
+    async def watch() -> list[Sample]:
+        samples = []
+        while True:
+            try:
+                samples.append(await asyncio.to_thread(look))
+                await asyncio.sleep(SAMPLE_SECONDS)
+            except asyncio.CancelledError:
+                return samples
+
+    async with AsyncClient(server.grpc_url) as client:
+        await closed_loop(
+            client, itertools.islice(mixed(1), 3 * concurrency), concurrency, outcomes.append, began=began
+        )
+        outcomes.clear()
+        await asyncio.sleep(SETTLE_SECONDS)
+        first = look()
+        watching = asyncio.create_task(watch())
+        await closed_loop(client, itertools.islice(mixed(), requests), concurrency, outcomes.append, began=began)
+        watching.cancel()
+        samples = [first, *await watching]
+        await asyncio.sleep(SETTLE_SECONDS)
+        return outcomes, [*samples, look()]
+
+
+def growth(samples: Sequence[Sample], requests: int, value: Callable[[Sample], float]) -> Trend:
+    """The trend of what `value` takes of the samples under load after warm-up."""
+    settled = [one for one in samples[1:-1] if one.requests >= WARM_UP * requests]
+    return trend([one.requests for one in settled], [value(one) for one in settled])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
+    target.add_arguments(parser)
+    parser.add_argument("--requests", type=int, default=5000)
+    parser.add_argument("--concurrency", type=int, default=8)
+    arguments = parser.parse_args()
+    with target.own(arguments.model, {"decoder.kv_cache_tokens": "32768"}) as server:
+        outcomes, samples = asyncio.run(soak(server, arguments.requests, arguments.concurrency))
+        heals = sum(server.heals().values())
+
+    first, last = samples[0], samples[-1]
+    rows: list[tuple[object, ...]] = []
+    figures: list[report.Figure] = []
+
+    def watch(name: str, unit: str, value: Callable[[Sample], float]) -> None:
+        found = growth(samples, arguments.requests, value)
+        interval = f"{found.percent:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+        rows.append((name, unit, value(first), max(value(one) for one in samples), value(last), interval))
+        figures.append(
+            report.Figure(f"{name}: growth per 1,000 requests", found.distinguishable, "%", at_most=GROWTH_PERCENT)
+        )
+
+    for process in first.processes:
+        watch(f"memory of {process}", "MiB", lambda one, name=process: one.processes[name].memory_mib)  # type: ignore[misc]
+    watch("shared memory", "MiB", lambda one: one.shared_memory_mib)
+    for kind in ("handles", "threads"):
+        before, after = (sum(getattr(holding, kind) for holding in one.processes.values()) for one in (first, last))
+        rows.append((kind, "", before, "", after, ""))
+        figures.append(report.Figure(f"{kind} that were not given back", after - before, "", at_most=0))
+    rows.append(
+        ("KV blocks held", "", first.blocks_held, max(one.blocks_held for one in samples), last.blocks_held, "")
+    )
+    figures.append(report.Figure("KV blocks that were not given back", last.blocks_held, "", at_most=0))
+    videos = [one for one in outcomes if one.kind == "video" and one.result == ANSWERED]
+    videos = videos[int(WARM_UP * len(videos)) :]
+    slope = trend([one.ended for one in videos], [one.seconds for one in videos])
+    per_request = arguments.requests / last.seconds
+    slope = Trend(slope.percent / per_request, slope.low / per_request, slope.high / per_request)
+    rows.append(
+        (
+            "time of a video request",
+            "s",
+            videos[0].seconds,
+            max(one.seconds for one in videos),
+            videos[-1].seconds,
+            f"{slope.percent:+.2f} ({slope.low:+.2f} to {slope.high:+.2f})",
+        )
+    )
+    figures.append(
+        report.Figure("video requests get slower per 1,000", slope.distinguishable, "%", at_most=GROWTH_PERCENT)
+    )
+    unexpected = Counter(
+        f"{one.kind}: {one.result}" for one in outcomes if one.result != EXPECTED.get(one.kind, ANSWERED)
+    )
+    figures += [
+        report.Figure("requests that ended otherwise than they should", sum(unexpected.values()), "", at_most=0),
+        report.Figure("stages or servers that had to be restarted", heals, "", at_most=0),
+    ]
+    report.finish(
+        "load-soak",
+        workload={
+            "requests": arguments.requests,
+            "concurrency": arguments.concurrency,
+            "kinds": dict(Counter(one.kind for one in outcomes)),
+            "method": "Theil-Sen slope of the medians of 20 blocks after the first fifth; 95 % interval",
+        },
+        columns=("what", "unit", "before", "highest", "after", "% per 1,000 requests"),
+        rows=rows,
+        figures=figures,
+        series={"samples": [asdict(one) for one in samples], "unexpected": dict(unexpected)},
+        folder=arguments.results,
+    )
+
+
+if __name__ == "__main__":
+    main()

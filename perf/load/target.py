@@ -1,0 +1,78 @@
+"""The server that is put under load: one of our own on free ports, or one that runs already."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from checkpoint_factory import Shape, make_checkpoint
+from server.supervisor import Limits
+from serving import Server, assemble_checkpoint
+
+CACHE = Path(__file__).parents[2] / ".cache" / "load"
+
+SHAPE = Shape(layers=5, hidden=256, heads=8, kv_heads=4, intermediate=768, vision_hidden=128, vision_intermediate=384)
+"""About the size of the trained demo checkpoint."""
+
+ONE_THREAD_EACH = {"decoder.threads": "1", "vision_encoder.threads": "1"}
+"""Threads cost so small a model more than they give; the stages use the cores side by side."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a server answers: gRPC as `host:port`, HTTP and metrics as `http://host:port`."""
+
+    grpc: str
+    http: str
+    metrics: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every run accepts: `--model`, `--results`."""
+    parser.add_argument("--model", type=Path, help="a checkpoint's folder (default: a small random one)")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results", help="where JSON goes")
+
+
+def own(
+    model: Path | None, settings: Mapping[str, str], *, shape: Shape = SHAPE, limits: Limits | None = None
+) -> Server:
+    """A server of our own for a `with` block. Without a `model` it serves a random checkpoint of `shape`."""
+    checkpoint, settings = served(model, settings, shape)
+    return Server(checkpoint, settings, assemble=assemble, limits=limits)
+
+
+def served(model: Path | None, settings: Mapping[str, str], shape: Shape = SHAPE) -> tuple[Path, Mapping[str, str]]:
+    """The checkpoint, and the settings with what suits it: the folder `model`, or else a random one of `shape`."""
+    if model is not None:
+        return model, settings
+    checkpoint = CACHE / f"checkpoint-{shape.layers}x{shape.hidden}"
+    if not (checkpoint / "config.json").is_file():
+        draft = checkpoint.with_name(f"{checkpoint.name}.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        make_checkpoint(draft, shape=shape)
+        draft.rename(checkpoint)
+    return checkpoint, {**ONE_THREAD_EACH, **settings}
+
+
+@contextmanager
+def attached_or_own(attach: str | None, model: Path | None, settings: Mapping[str, str]) -> Iterator[Target]:
+    """The server on the host `attach` with Triton's default ports, or one of our own."""
+    if attach:
+        yield Target(f"{attach}:8001", f"http://{attach}:8000", f"http://{attach}:8002")
+        return
+    with own(model, settings) as server:
+        yield Target(server.grpc_url, server.http_url, server.metrics_url)
+
+
+def assemble(checkpoint: Path, destination: Path, settings: Mapping[str, str]) -> None:
+    """Makes the repository. Keeps the exported vision tower between runs: exporting takes longer than starting."""
+    kept = CACHE / "towers" / checkpoint.name
+    tower = Path("vision_encoder", "1", "checkpoint")
+    if kept.is_dir():
+        shutil.copytree(kept, destination / tower)
+    assemble_checkpoint(checkpoint, destination, settings)
+    shutil.copytree(destination / tower, kept, dirs_exist_ok=True)

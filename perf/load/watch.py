@@ -1,0 +1,78 @@
+"""What a server's processes hold: memory, handles, threads, shared memory, KV blocks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from server.prerequisites import SHARED_MEMORY
+from serving import Server
+from wire import engine_state
+
+MIB = 2**20
+WORKERS = "video_preprocess workers"
+"""The processes in which stage 1 reads media; they come and go with the load, and are counted together."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a process holds: resident memory without what it shares with others, open files, threads."""
+
+    memory_mib: float
+    handles: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The whole server at one moment, `requests` having ended `seconds` after the run's beginning."""
+
+    seconds: float
+    requests: int
+    processes: dict[str, Holding]
+    shared_memory_mib: float
+    sessions: int
+    blocks_held: int
+
+
+def sample(server: Server, seconds: float, requests: int) -> Sample:
+    """Looks at everything now. A KV block that only keeps content for later prompts is free."""
+    processes: dict[str, Holding] = {}
+    shared = 0
+    for name, pid in server.pids().items():
+        process = psutil.Process(pid)
+        processes[name] = _holding([process])
+        if name == "video_preprocess":
+            processes[WORKERS] = _holding(process.children(recursive=True))
+        if name != "triton":
+            # STUB MODEL/VERSION/model.py REGION ...
+            shared += _allocated(SHARED_MEMORY / process.cmdline()[2])
+    state = engine_state(server.grpc_url)
+    held = state["blocks_total"] - state["blocks_free"]
+    return Sample(seconds, requests, processes, shared / MIB, state["sessions"] + state["waiting"], held)
+
+
+def _holding(processes: list[psutil.Process]) -> Holding:
+    memory, handles, threads = 0, 0, 0
+    for process in _alive(processes):
+        # A worker may end between two of the questions.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            sizes = process.memory_info()
+            memory += sizes.rss - sizes.shared
+            handles += process.num_fds()
+            threads += process.num_threads()
+    return Holding(memory / MIB, handles, threads)
+
+
+def _alive(processes: list[psutil.Process]) -> Iterator[psutil.Process]:
+    return (process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+
+
+def _allocated(path: Path) -> int:
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
