@@ -10,11 +10,9 @@ from engine.pytorch.batch import Span
 from engine.pytorch.kept_states import KeptStates, Place
 from engine.pytorch.sequence import Context
 
-# A part's result, [1, heads, queries, head_dim], and the logarithm of the sum of its exponentials, [1, heads, queries].
+# A part's result, [1, kv heads, queries, head_dim], and the logarithm of the sum of its exponentials, without the last.
+# The heads that share a key are queries of one head here, so that the key is read once.
 Part = tuple[torch.Tensor, torch.Tensor]
-
-# The kernel behind scaled_dot_product_attention on a CPU, asked for by name because it tells the logarithms too.
-_flash_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 def paged_attention(
@@ -30,33 +28,35 @@ def paged_attention(
     queries: [tokens, heads, head_dim]; keys, values: [tokens, kv heads, head_dim]; cached_keys, cached_values: one
     layer's flat cache, this step's tokens included. Returns [tokens, heads * head_dim].
     """
-    outputs = torch.empty_like(queries)
-    for span in spans:
-        own = slice(span.begin, span.end)
-        parts = list(_context_parts(queries[own], cached_keys, cached_values, span.context))
-        if span.end - span.begin > 1:
-            parts.append(_causal_part(queries[own], keys[own], values[own]))
-        attended = parts[0][0] if len(parts) == 1 else merge(parts)
-        outputs[own] = attended.squeeze(0).transpose(0, 1)
-    return outputs.flatten(1)
+    grouped = queries.unflatten(1, (keys.shape[1], -1))
+    outputs = []
+    for span, own in zip(spans, grouped.split([span.end - span.begin for span in spans]), strict=True):
+        if len(own) == 1:
+            # Seen this way, a single token has the layout that a part wants: nothing is moved in a decode step.
+            outputs.append(_merge(list(_context_parts(own, cached_keys, cached_values, span.context))))
+            continue
+        tokens, kv_heads, group, width = own.shape
+        by_head = own.permute(1, 2, 0, 3).reshape(1, kv_heads, group * tokens, width)
+        parts = list(_context_parts(by_head, cached_keys, cached_values, span.context))
+        parts.append(_causal_part(by_head, keys[span.begin : span.end], values[span.begin : span.end]))
+        outputs.append(_merge(parts).view(kv_heads, group, tokens, width).permute(2, 0, 1, 3))
+    return torch.cat(outputs).flatten(1)
 
 
-def merge(parts: list[Part]) -> torch.Tensor:
+def _merge(parts: list[Part]) -> torch.Tensor:
     """Attention to all parts' keys: their results weighed by their sums of exponentials (FlashDecoding's reduction)."""
+    if len(parts) == 1:
+        return parts[0][0]
     results = torch.stack([result for result, _ in parts])
     weights = torch.stack([logarithm for _, logarithm in parts]).softmax(dim=0)
     return (results * weights.unsqueeze(-1)).sum(dim=0).to(results.dtype)
 
 
 def _context_parts(queries: torch.Tensor, keys: KeptStates, values: KeptStates, context: Context) -> Iterator[Part]:
-    """All queries see all keys: the heads that share a key go as queries of one head, so that it is read once."""
-    tokens, heads, _ = queries.shape
-    kv_heads = keys.memory[0].shape[1]
-    grouped = queries.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3).reshape(1, kv_heads, -1, queries.shape[2])
+    """All queries see all keys."""
     for place in _places(context, keys.most_tokens):
         # A slice reads the cache in place, in the precision that is computed with; an index tensor copies.
-        result, logarithm = _flash_attention(grouped, _by_head(keys.read(place)), _by_head(values.read(place)))
-        yield result.reshape(1, heads, tokens, -1), logarithm.reshape(1, heads, tokens)
+        yield _flash_attention(queries, _by_head(keys.read(place)), _by_head(values.read(place)))
 
 
 def _places(context: Context, most_tokens: int | None) -> Iterator[Place]:
@@ -68,7 +68,24 @@ def _places(context: Context, most_tokens: int | None) -> Iterator[Place]:
 
 
 def _causal_part(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Part:
-    result, logarithm = _flash_attention(_by_head(queries), _by_head(keys), _by_head(values), is_causal=True)
+    group = queries.shape[2] // len(keys)
+    per_head = queries.reshape(1, -1, len(keys), queries.shape[3])
+    result, logarithm = _flash_attention(per_head, _by_head(keys), _by_head(values), causal=True)
+    return result.reshape(queries.shape), logarithm.reshape(1, -1, group * len(keys))
+
+
+def _flash_attention(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *, causal: bool = False) -> Part:
+    """The kernels behind scaled_dot_product_attention, asked for by name because they tell the logarithms too.
+
+    queries: [1, heads, queries, head_dim]; keys, values: [1, kv heads, keys, head_dim]
+    """
+    if queries.device.type == "cpu":
+        part: Part = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(queries, keys, values, is_causal=causal)
+        return part
+    # By this name it takes as many heads of keys as of queries; a context's are, a step's own keys are few.
+    if (group := queries.shape[1] // keys.shape[1]) > 1:
+        keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
+    result, logarithm, *_ = torch.ops.aten._scaled_dot_product_flash_attention(queries, keys, values, 0.0, causal)
     return result, logarithm
 
 
