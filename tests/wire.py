@@ -42,6 +42,7 @@ def question(
     video: Sequence[bytes] = (),
     image: Sequence[bytes] = (),
     video_uri: Sequence[str] = (),
+    subtitles: Sequence[bytes] = (),
     messages: Sequence[Mapping[str, Any]] | str | None = None,
     sampling: Mapping[str, Any] | str | None = None,
     options: Mapping[str, Any] | str | None = None,
@@ -51,7 +52,7 @@ def question(
     inputs = []
     if text is not None:
         inputs.append(strings("text_input", [text]))
-    for name, values in (("video", video), ("image", image), ("video_uri", video_uri)):
+    for name, values in (("video", video), ("image", image), ("video_uri", video_uri), ("subtitles", subtitles)):
         if values:
             inputs.append(strings(name, values))
     for name, value in (("messages", messages), ("sampling_parameters", sampling), ("video_options", options)):

@@ -152,6 +152,16 @@ def test_a_link_out_of_the_media_root_is_not_followed(tmp_path: Path) -> None:
         lines_of(readers.library(root), "a.mkv")
 
 
+@pytest.mark.parametrize("path", ["../outside/a.mkv", "none/a.mkv", "a\0b", "http://host/a.mp4"])
+def test_nothing_is_looked_for_beside_what_may_not_be_read(path: str, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "outside").mkdir()
+    media.make_video(tmp_path / "outside" / "a.mkv")
+    (tmp_path / "outside" / "a.srt").write_text(SRT.format("secret"))
+    with pytest.raises((NotFoundError, InvalidArgumentError), match="media root"):
+        lines_of(readers.library(tmp_path / "root"), path)
+
+
 def test_lines_survive_packing(tmp_path: Path, library: Library) -> None:
     media.make_video(tmp_path / "a.mkv", subtitles=[("subrip", "eng", [GAP])])
     attachment = Attachment("video", "v", "a.mkv")

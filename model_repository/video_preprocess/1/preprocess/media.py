@@ -71,6 +71,8 @@ class Library:
             return video.subtitles
         if choice is False or self.root is None or not isinstance(video.source, str):
             return None
+        # Only beside a video that may be read itself; the name that was given counts, not that of what it links to.
+        self._resolve(video.source, video.name)
         path = self.root / video.source
         language = "" if choice is True else f".{choice.lower()}"
         beside = sorted(other.name for other in path.parent.iterdir() if other.suffix.lower() in SUFFIXES)
