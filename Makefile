@@ -32,6 +32,9 @@ KV_CACHE ?=
 QUANTISED ?=
 ENGINES ?= .cache/engines/$(GPU)
 DRY_RUN ?=
+LOAD ?=
+RESULTS ?= perf/results
+BASELINE ?=
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # What tests and benchmarks share is imported from its folder.
@@ -45,7 +48,8 @@ SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSIT
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help env demo serve api webui engines test lint parity accuracy fuzz-engine fuzz-media fuzz-api \
-	bench-batching bench-memory bench-sampling bench-ingest bench-summaries clean
+	bench-batching bench-engine bench-followup bench-memory bench-sampling bench-ingest bench-summaries load load-sweep load-users load-web \
+	load-batching load-report soak overload chaos clean
 
 help: ## Show this help
 	@echo 'make TARGET [VARIABLE=value ...]'
@@ -64,6 +68,8 @@ help: ## Show this help
 	@echo '  GPU=rtx4090d              engines: the profile; with CONTEXT, CONCURRENCY, WEIGHTS, KV_CACHE, QUANTISED as wanted'
 	@echo '  ENGINES=.cache/engines/GPU  engines: where the repository is built; DRY_RUN=1 says what would be done'
 	@echo '  CASES=200 SEED=0          parity, fuzz-engine, fuzz-media (10000), fuzz-api: how many random requests, and which'
+	@echo '  LOAD="--requests 500"     load-*, soak, overload, chaos: options of the run (LOAD=--help)'
+	@echo '  RESULTS=perf/results BASELINE=  load-report: folders of results'
 	@echo '  TESTS=tests/server        test: only these'
 
 env: $(VENV)/.serve ## Make .venv with what serving needs
@@ -125,6 +131,12 @@ accuracy: $(VENV)/.test ## Ask the served demo checkpoint about VIDEOS fresh vid
 bench-batching: $(VENV)/.test ## Time eight requests at once, and transformers one after the other
 	@$(SHARED) $(BIN)/python perf/bench_batching.py
 
+bench-engine: $(VENV)/.test ## Time the decoder's engine on prompts and answers of mixed lengths, and transformers
+	@$(SHARED):model_repository/decoder/1 $(BIN)/python perf/bench_engine.py
+
+bench-followup: $(VENV)/.test ## Time a second question about a ten-minute video
+	@$(SHARED) $(BIN)/python perf/bench_followup.py
+
 bench-memory: $(VENV)/.test ## Watch the server's memory over a thousand requests
 	@$(SHARED) $(BIN)/python perf/bench_memory.py
 
@@ -136,6 +148,28 @@ bench-ingest: $(VENV)/.test $(PEERS)/.installed ## Time stage 1 on two hours of 
 
 bench-summaries: $(VENV)/.test ## Summarise a video eight times longer than the context, parts together and one by one
 	@$(SHARED) $(BIN)/python perf/bench_summaries.py
+
+LOADED := $(SHARED):perf $(BIN)/python -m
+
+load: $(VENV)/.test ## Put load on the server in every way, for some minutes; leaves .cache/load/results/report.html
+	@$(LOADED) load $(if $(MODEL),--model '$(MODEL)') $(LOAD)
+
+load-sweep load-users load-batching soak overload chaos: $(VENV)/.test
+	@$(LOADED) load.$(@:load-%=%) $(if $(MODEL),--model '$(MODEL)') $(LOAD)
+
+load-sweep: ## perf_analyzer: concurrency, Poisson arrivals, each stage alone
+load-users: ## locust: users who behave like users
+load-batching: ## Long answers, one at a time and more at once
+soak: ## Thousands of requests; memory, handles and KV blocks must stay flat
+overload: ## Offer twenty times what the server can do
+chaos: ## Kill stages under load, again and again
+
+load-web: $(VENV)/.test ## locust's page, for the server of `make serve`: set up load there, watch it
+	@QWEN3_VL_URL=$(HOST):$(GRPC_PORT) $(LOADED) locust --locustfile perf/load/locustfile.py \
+		--host http://$(HOST):$(HTTP_PORT) --web-host 127.0.0.1 $(LOAD)
+
+load-report: $(VENV)/.test ## One page of the RESULTS, beside those in BASELINE if given: .cache/load/report.html
+	@$(LOADED) load.page --results '$(RESULTS)' $(if $(BASELINE),--baseline '$(BASELINE)') --output .cache/load/report.html
 
 clean: ## Remove what was set up: .venv and .cache
 	rm -rf $(VENV) .cache
@@ -173,7 +207,7 @@ $(VENV)/.web: requirements/web.txt $(VENV)/.client
 	@$(PIP) -r requirements/web.txt
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt requirements/reference.txt $(VENV)/.api $(VENV)/.web
+$(VENV)/.test: requirements/test.txt requirements/load.txt requirements/reference.txt $(VENV)/.api $(VENV)/.web
 	@echo 'installing what tests need'
 	@$(PIP) -r requirements/test.txt
 	@$(PIP) --no-deps -r requirements/reference.txt

@@ -62,10 +62,13 @@ class Scenario:
 class Profile:
     """What perf_analyzer saw of a run. Seconds, one value per request; `gaps`: between one response and the next.
 
-    `usages` is what the ensemble's last responses said, and `errors` how many requests had no response at all.
+    offered_per_second: requests as they were really sent: the Poisson arrivals of few requests stray from their rate
+    usages: what the ensemble's last responses said
+    errors: how many requests had no response at all
     """
 
     seconds: float
+    offered_per_second: float
     first: list[float]
     total: list[float]
     gaps: list[float]
@@ -146,9 +149,10 @@ def read_profile(path: Path) -> Profile:
         gaps += spans[1:]
         if usage := request["response_outputs"][-1].get("usage"):
             usages.append(json.loads(usage))
-    begin = min(request["timestamp"] for request in requests)
-    end = max(request["response_timestamps"][-1] for request in answered)
-    return Profile((end - begin) / 1e9, first, total, gaps, usages, len(requests) - len(answered))
+    sent = sorted(request["timestamp"] for request in requests)
+    seconds = (max(request["response_timestamps"][-1] for request in answered) - sent[0]) / 1e9
+    offered = (len(sent) - 1) / max((sent[-1] - sent[0]) / 1e9, 1e-9)
+    return Profile(seconds, offered, first, total, gaps, usages, len(requests) - len(answered))
 
 
 def _install() -> tuple[Path, dict[str, str]]:

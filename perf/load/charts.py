@@ -40,7 +40,7 @@ def latency(runs: Sequence[Series], mode: str, measure: str, title: str, knee: f
             line={"color": colour},
         )
     if knee is not None:
-        figure.add_vline(x=knee, line_dash="dot", annotation_text=f"knee: {knee:g}/s")
+        figure.add_vline(x=knee, line_dash="dot", annotation_text=f"knee at {knee:g}")
     load = "requests at once" if mode == "concurrency" else "requests offered per second"
     return _framed(figure, title, load, "seconds")
 

@@ -31,7 +31,7 @@ AGREEMENT_PERCENT = 5.0
 
 @dataclass(frozen=True)
 class Run:
-    """A scenario at a load, and what Triton's metrics said meanwhile: requests that ended, their mean seconds."""
+    """A scenario at a load (requests at once, or really offered per second), and what Triton's metrics said meanwhile: requests that ended, their mean seconds."""
 
     scenario: str
     mode: str
@@ -63,7 +63,7 @@ def run(scenario: Scenario, load: Load, requests: int, served: Target, folder: P
     return Run(
         scenario.name,
         mode,
-        load.value,
+        load.value if mode == "concurrency" else round(profile.offered_per_second, 3),
         profile,
         counted.succeeded(scenario.model) + counted.failed(scenario.model),
         counted.mean_seconds(scenario.model),
@@ -98,7 +98,7 @@ def sweep(arguments: argparse.Namespace, folder: Path) -> list[Run]:
         best = max(one.profile.requests_per_second for one in runs)
         for share in RATE_SHARES:
             load = Load(rate=round(share * best, 2))
-            runs.append(run(asked, load, 2 * arguments.requests, served, folder))
+            runs.append(run(asked, load, 3 * arguments.requests, served, folder))
     if not arguments.attach:
         with stages_alone(arguments.model, NO_CACHES) as (served, repository):
             alone = (scenarios.preprocess(), encoder_scenario(repository), scenarios.decoder(arguments.tokens))
