@@ -48,7 +48,8 @@ SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSIT
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help env demo serve api webui engines test lint parity accuracy fuzz-engine fuzz-media fuzz-api \
-	bench-batching bench-engine bench-followup bench-memory bench-sampling bench-ingest bench-summaries load load-sweep load-users load-web \
+	bench-batching bench-engine bench-followup bench-memory bench-sampling bench-ingest bench-summaries bench-context \
+	bench-overlap bench-quantisation bench-gpu load load-sweep load-users load-web \
 	load-batching load-report soak overload chaos clean
 
 help: ## Show this help
@@ -170,6 +171,18 @@ load-web: $(VENV)/.test ## locust's page, for the server of `make serve`: set up
 
 load-report: $(VENV)/.test ## One page of the RESULTS, beside those in BASELINE if given: .cache/load/report.html
 	@$(LOADED) load.page --results '$(RESULTS)' $(if $(BASELINE),--baseline '$(BASELINE)') --output .cache/load/report.html
+
+bench-context: $(VENV)/.test ## Ask one request of 262,144 tokens; plot the decoder's memory
+	@$(SHARED) $(BIN)/python perf/bench_context.py
+
+bench-overlap: $(VENV)/.test ## Time the first token of the stages together, paced like a device
+	@$(SHARED) $(BIN)/python perf/bench_overlap.py
+
+bench-quantisation: $(VENV)/.test ## Ask what weights and a KV cache of fewer bits cost in right answers
+	@$(SHARED):model_repository/decoder/1 $(BIN)/python perf/bench_quantisation.py
+
+bench-gpu: $(VENV)/.test ## Time the engine on a GPU at the published shapes, against the card's own limits
+	@$(SHARED):model_repository/decoder/1 $(BIN)/python perf/gpu_engine.py
 
 clean: ## Remove what was set up: .venv and .cache
 	rm -rf $(VENV) .cache
