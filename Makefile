@@ -50,7 +50,7 @@ SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSIT
 .PHONY: help env demo serve api webui engines test lint parity accuracy fuzz-engine fuzz-media fuzz-api \
 	bench-batching bench-engine bench-followup bench-memory bench-sampling bench-ingest bench-summaries bench-context \
 	bench-overlap bench-quantisation bench-gpu load load-sweep load-users load-web \
-	load-batching load-report soak overload chaos clean
+	load-batching load-report load-sizing soak overload chaos clean
 
 help: ## Show this help
 	@echo 'make TARGET [VARIABLE=value ...]'
@@ -164,6 +164,9 @@ load-batching: ## Long answers, one at a time and more at once
 soak: ## Thousands of requests; memory, handles and KV blocks must stay flat
 overload: ## Offer twenty times what the server can do
 chaos: ## Kill stages under load, again and again
+
+load-sizing: $(VENV)/.test ## How many GPUs a load needs, by the sweep in RESULTS and the planner
+	@$(LOADED) load.sizing --results '$(RESULTS)' $(LOAD)
 
 load-web: $(VENV)/.test ## locust's page, for the server of `make serve`: set up load there, watch it
 	@QWEN3_VL_URL=$(HOST):$(GRPC_PORT) $(LOADED) locust --locustfile perf/load/locustfile.py \

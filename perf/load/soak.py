@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ EXPECTED = {"rubbish": "invalid_argument", "leaves": "left"}
 
 
 async def soak(server: Server, requests: int, concurrency: int) -> tuple[list[Outcome], list[Sample]]:
-    """The outcomes, and samples from before the first request to after the last."""
+    """The outcomes, and samples from before the first request to after the last. Ctrl-C ends it early."""
     outcomes: list[Outcome] = []
     began = time.monotonic()
 
@@ -54,7 +55,10 @@ async def soak(server: Server, requests: int, concurrency: int) -> tuple[list[Ou
         await asyncio.sleep(SETTLE_SECONDS)
         first = look()
         watching = asyncio.create_task(watch())
-        await closed_loop(client, itertools.islice(mixed(), requests), concurrency, outcomes.append, began=began)
+        interrupted = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+        asked = itertools.takewhile(lambda _: not interrupted.is_set(), itertools.islice(mixed(), requests))
+        await closed_loop(client, asked, concurrency, outcomes.append, began=began)
         watching.cancel()
         samples = [first, *await watching]
         await asyncio.sleep(SETTLE_SECONDS)
@@ -73,7 +77,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--concurrency", type=int, default=8)
     arguments = parser.parse_args()
-    with target.own(arguments.model, {"decoder.kv_cache_tokens": "32768"}) as server:
+    with target.own(arguments.model, {"decoder.kv_cache_tokens": "8192"}) as server:
         outcomes, samples = asyncio.run(soak(server, arguments.requests, arguments.concurrency))
         heals = sum(server.heals().values())
 
@@ -82,7 +86,7 @@ def main() -> None:
     figures: list[report.Figure] = []
 
     def watch(name: str, unit: str, value: Callable[[Sample], float]) -> None:
-        found = growth(samples, arguments.requests, value)
+        found = growth(samples, len(outcomes), value)
         interval = f"{found.percent:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
         rows.append((name, unit, value(first), max(value(one) for one in samples), value(last), interval))
         figures.append(
@@ -103,7 +107,7 @@ def main() -> None:
     videos = [one for one in outcomes if one.kind == "video" and one.result == ANSWERED]
     videos = videos[int(WARM_UP * len(videos)) :]
     slope = trend([one.ended for one in videos], [one.seconds for one in videos])
-    per_request = arguments.requests / last.seconds
+    per_request = len(outcomes) / last.seconds
     slope = Trend(slope.percent / per_request, slope.low / per_request, slope.high / per_request)
     rows.append(
         (
@@ -128,7 +132,7 @@ def main() -> None:
     report.finish(
         "load-soak",
         workload={
-            "requests": arguments.requests,
+            "requests": len(outcomes),
             "concurrency": arguments.concurrency,
             "kinds": dict(Counter(one.kind for one in outcomes)),
             "method": "Theil-Sen slope of the medians of 20 blocks after the first fifth; 95 % interval",

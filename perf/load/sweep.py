@@ -31,7 +31,10 @@ AGREEMENT_PERCENT = 5.0
 
 @dataclass(frozen=True)
 class Run:
-    """A scenario at a load (requests at once, or really offered per second), and what Triton's metrics said meanwhile: requests that ended, their mean seconds."""
+    """A scenario at a load: requests at once, or as many as were really offered per second.
+
+    served, served_mean_seconds: requests that ended meanwhile and their mean time, by Triton's metrics
+    """
 
     scenario: str
     mode: str

@@ -36,6 +36,8 @@ def trend(requests: Sequence[float], values: Sequence[float]) -> Trend:
         raise ValueError(f"{len(values)} samples; {BLOCKS} or more are accepted")
     xs = [float(np.median(block)) for block in np.array_split(np.asarray(requests, float), BLOCKS)]
     ys = [float(np.median(block)) for block in np.array_split(np.asarray(values, float), BLOCKS)]
+    if len(set(ys)) == 1:
+        return Trend(0.0, 0.0, 0.0)
     slope = stats.theilslopes(ys, xs, CONFIDENCE)
     scale = 1000 * 100 / float(np.median(ys)) if np.median(ys) else 0.0
-    return Trend(slope.slope * scale, slope.low_slope * scale, slope.high_slope * scale)
+    return Trend(*(float(value) * scale for value in (slope.slope, slope.low_slope, slope.high_slope)))
