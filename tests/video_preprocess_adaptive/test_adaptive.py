@@ -115,3 +115,15 @@ def test_named_times_get_frames_of_their_own() -> None:
 def test_any_focus_keeps_the_number(focus: tuple[Span, ...]) -> None:
     for count in range(1, 30):
         assert len(sample(np.zeros(1000), count, focus=focus)) == count
+
+
+def test_an_hour_of_fast_cuts_leaves_places_for_what_else_happens() -> None:
+    score = np.zeros(3600 * FPS)
+    score[FPS::FPS] = CUT
+    events = np.arange(1010, len(score), 4507)
+    score[events] = 40
+    chosen = sample(score, 200)
+    assert set(events.tolist()) <= set(chosen.tolist())
+    cuts = chosen[score[chosen] == CUT] / FPS
+    assert len(cuts) >= 200 // 2 * 3 // 4
+    assert np.diff(cuts).max() < 4 * 3600 / len(cuts)

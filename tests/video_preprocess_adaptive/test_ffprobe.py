@@ -33,6 +33,8 @@ VIDEOS: dict[str, dict[str, Any]] = {
     "vp9.webm": {"codec": "libvpx-vp9", "variable": True},
     "av1.mp4": {"codec": "libsvtav1"},
     "fragmented.mp4": {"unknown_duration": True},
+    "counted.avi": {"codec": "mpeg4"},
+    "h264.avi": {},
     "edited.mp4": {"frames": 48, "start_offset_seconds": 0.75},
 }
 
@@ -40,10 +42,12 @@ VIDEOS: dict[str, dict[str, Any]] = {
 def probed(path: Path) -> np.ndarray:
     """The shown frames' times in seconds, from the start of the presentation."""
     command = ["ffprobe", "-v", "error", "-of", "json", "-select_streams", "v:0"]
-    command += ["-show_entries", "frame=best_effort_timestamp_time:format=start_time", str(path)]
+    # AVI has no presentation times, and ffprobe none for all of its frames: the k-th shown is shown at the k-th time.
+    rows, time = ("packets", "dts_time") if path.suffix == ".avi" else ("frames", "best_effort_timestamp_time")
+    command += ["-show_entries", f"{rows[:-1]}={time}:format=start_time", str(path)]
     told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     start = max(float(told["format"]["start_time"]), 0.0)
-    return np.array([float(frame["best_effort_timestamp_time"]) - start for frame in told["frames"]])
+    return np.array([float(row[time]) - start for row in told[rows]])
 
 
 @pytest.mark.parametrize("name", VIDEOS)

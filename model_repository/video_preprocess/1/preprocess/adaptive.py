@@ -20,6 +20,8 @@ from preprocess.mentions import Span
 from preprocess.spread import spread_order
 
 EVENT_SHARE = 0.5
+OTHERS_SHARE = 0.25
+"""Of the frames for events, at least this for what is no cut: an hour of fast cuts would take them all."""
 BEFORE_SHARE = 0.125
 FOCUS_SHARE = 0.5
 """Of all frames, at most this many for times that the question names, before anything else is given out."""
@@ -68,13 +70,16 @@ def longest_gap(duration: float, count: int, *, focused: bool = False) -> float:
 
 
 def _changes(seconds: npt.NDArray[np.float64], score: Score, count: int) -> list[int]:
-    """The frames that stand out most, most first, one for each event."""
+    """The frames that stand out most, most first, one for each event: cuts, but for the share of what else happens."""
     standing = np.flatnonzero(score >= STANDS_OUT)
     # Equal scores, as all cuts have, in an order that is even over the video however many are taken.
     standing = standing[spread_order(len(standing))]
+    cuts, others = standing[score[standing] == CUT], standing[score[standing] < CUT]
+    others = others[np.argsort(-score[others], kind="stable")]
+    first = count - min(int(count * OTHERS_SHARE), len(others))
     taken: list[int] = []
     blocked = np.zeros(len(score), np.bool_)
-    for frame in standing[np.argsort(-score[standing], kind="stable")]:
+    for frame in np.concatenate([cuts[:first], others, cuts[first:]]):
         if len(taken) >= count:
             break
         if blocked[frame]:
