@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -76,9 +76,10 @@ def peak_mib(server: Server) -> Iterator[list[float]]:
 def with_children(pid: int) -> Iterator[int]:
     """The process and all that it, or its threads, started."""
     yield pid
-    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in listed.read_text().split():
-            yield from with_children(int(child))
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):  # it has ended
+            for child in (thread / "children").read_text().split():
+                yield from with_children(int(child))
 
 
 def resident_mib(pid: int) -> float:

@@ -63,6 +63,13 @@ def test_answer_that_was_cut_off_keeps_its_complete_chapters() -> None:
     assert [each.title for each in chapters] == ["Rain", "Sun"]
 
 
+def test_answer_that_was_cut_off_before_its_first_chapter_keeps_its_texts() -> None:
+    whole = answer(chapter(600, 700))
+    note, (only,) = read_part(whole[: whole.index(" walk.")], PART)
+    assert note == Note(600.0, 900.0, "A walk", "They")
+    assert only == Chapter(600.0, 900.0, "A walk")
+
+
 def test_json_between_words_and_fences_is_found() -> None:
     assert times(f"Sure!\n```json\n{answer(chapter(610, 620))}\n```") == [(610, 620)]
 

@@ -146,8 +146,11 @@ def _in_order(chapters: Sequence[Chapter], part: Part) -> tuple[Chapter, ...]:
     )
 
 
+_BEGUN_TEXT = re.compile(r'"(title|summary)"\s*:\s*"((?:[^"\\]|\\.)*)')
+
+
 def _read(answer: str) -> dict[str, Any]:
-    """The JSON object in the answer; of one that was cut off, what stands up to its last complete chapter.
+    """The JSON object in the answer; of one that was cut off, what stands up to its last chapter, or its texts.
 
     An answer that is none is taken for a summary.
     """
@@ -160,7 +163,9 @@ def _read(answer: str) -> dict[str, Any]:
             continue
         if isinstance(content, dict):
             return content
-    return {"summary": answer}
+    # The first of each name: chapters come after.
+    texts = dict(reversed(_BEGUN_TEXT.findall(answer)))
+    return texts or {"summary": answer}
 
 
 def _text(value: object) -> str:

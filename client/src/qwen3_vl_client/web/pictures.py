@@ -6,6 +6,7 @@ import asyncio
 import io
 import multiprocessing
 import resource
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -56,10 +57,12 @@ class Pictures:
 
 
 def _start() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(_WORKERS, multiprocessing.get_context("spawn"), initializer=_limit_memory)
+    return ProcessPoolExecutor(_WORKERS, multiprocessing.get_context("spawn"), initializer=_prepare)
 
 
-def _limit_memory() -> None:
+def _prepare() -> None:
+    # Ctrl-C reaches the whole group; the page ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
 
 
