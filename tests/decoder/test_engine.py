@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from decoder.harness import Answer, Harness, greedy, make_prompt, make_settings
@@ -114,21 +116,72 @@ def test_who_does_not_fit_waits_in_order_and_a_full_queue_refuses(checkpoint: Pa
     answers = [engine.open(str(n), prompt, greedy(8)) for n in range(4)]
     assert [answer.admitted for answer in answers] == [True, True, False, False]
     assert engine.engine.state() == EngineState(2 * per_session + 1, 1, 0, 2, 2)
-    with pytest.raises(RequestError, match="resource_exhausted: 2 requests are waiting"):
+    with pytest.raises(RequestError, match=r"resource_exhausted: 2 requests are waiting .*; retry in \d+ s$"):
         engine.open("4", prompt, greedy(8))
+    assert [answer.places for answer in answers] == [[], [], [1], [2]]
     # A small one behind them must not overtake: nobody starves.
     engine.engine.cancel("3")
     small = engine.open("small", make_prompt(checkpoint, 1, frames=0, words=1), greedy(1))
     assert not small.admitted
+    assert small.places == [2]
     for n in (0, 1, 2):
         for piece in prompt.pieces():
             engine.engine.feed(str(n), piece)
         assert answers[n].over.wait(60)
         assert answers[n].ids == list(prompt.greedy[:8])
     assert small.admitted
+    assert small.places == [2, 1]
     engine.engine.cancel("small")
     engine.wait_until_free()
     assert not answers[3].admitted
+
+
+def test_what_a_prompt_begins_with_is_computed_once(checkpoint: Path, harness: Start) -> None:
+    prompt = make_prompt(checkpoint, 7, greedy_tokens=32)
+    tokens = len(prompt.token_ids)
+    engine = harness()
+    assert engine.ask(prompt, greedy(32)).held == 0
+    again = engine.ask(prompt, greedy(32), 20)
+    assert (again.ids, again.held, again.prefilled) == (list(prompt.greedy), tokens - 1, 1)
+    engine.wait_until_free()
+    assert engine.engine.state().blocks_cached == (tokens + 31) // 16
+    off = harness(prefix_cache=False)
+    assert [off.ask(prompt, greedy(4)).held for _ in range(2)] == [0, 0]
+
+
+def test_an_answer_is_held_for_the_prompt_that_goes_on_from_it(checkpoint: Path, harness: Start) -> None:
+    prompt = make_prompt(checkpoint, 7, greedy_tokens=32)
+    said = np.array(prompt.greedy[:24], np.int32)
+    count = len(said)
+    longer = replace(
+        prompt,
+        token_ids=np.concatenate([prompt.token_ids, said, prompt.token_ids[:9]]),
+        positions=np.hstack([prompt.positions, prompt.next_position + np.tile(np.arange(count + 9), (3, 1))]),
+        is_visual=np.append(prompt.is_visual, np.zeros(count + 9, bool)),
+    )
+    engine = harness()
+    engine.ask(prompt, greedy(32))
+    follow_up = engine.ask(longer, greedy(8))
+    assert follow_up.held >= (len(prompt.token_ids) + count) // 16 * 16
+    assert follow_up.ids == harness().ask(longer, greedy(8)).ids
+
+
+def test_blocks_are_shared_as_they_fill(checkpoint: Path, harness: Start) -> None:
+    """A second request takes what the first has computed by then, and computes the rest itself."""
+    prompt = make_prompt(checkpoint, 7, greedy_tokens=32)
+    engine = harness()
+    first = engine.open("first", prompt, greedy(32))
+    early, late = prompt.pieces(70)
+    engine.engine.feed("first", early)
+    while first.prefilled < 70:
+        engine.events.get(timeout=20)
+    second = engine.start("second", prompt, greedy(32))
+    assert second.over.wait(60)
+    assert (second.held, second.ids) == (64, list(prompt.greedy))
+    engine.engine.feed("first", late)
+    assert first.over.wait(60)
+    assert first.ids == list(prompt.greedy)
+    engine.wait_until_free()
 
 
 def test_a_poisoned_session_fails_alone(checkpoint: Path, harness: Start, monkeypatch: pytest.MonkeyPatch) -> None:

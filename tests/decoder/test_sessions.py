@@ -21,7 +21,7 @@ from engine.chunk import Chunk, Header, Open, Plan
 from engine.credits import close_abandoned
 from engine.detokenizer import Vocabulary
 from engine.errors import RequestError
-from engine.protocol import Admitted, Engine, EngineState, Failed, Prefilled, PromptPiece, Request, Tokens
+from engine.protocol import Admitted, Engine, EngineState, Failed, Prefilled, PromptPiece, Request, Tokens, Waiting
 from engine.pytorch.pytorch_engine import create_engine
 from engine.reply import Response
 from engine.session import Services
@@ -529,6 +529,42 @@ def test_closing_ends_every_session_with_an_error(stage_3: Callable[..., Stage3]
     stage.settle()
     stage.sessions.close()
     assert client.reply.error == "unavailable: the decoder is being unloaded"
+
+
+def test_a_second_question_need_not_send_what_is_held(stage_3: Callable[..., Stage3]) -> None:
+    stage = stage_3()
+    first = stage.stage_1()
+    first.everything(max_tokens=8)
+    wait(lambda: first.reply.ends)
+    second = stage.stage_1()
+    second.open(max_tokens=8)
+    second.plan()
+    held = len(second.prompt.token_ids) - 1
+    wait(lambda: second.credits == f"={held}\n++++")
+    _, rest = second.prompt.pieces(held)
+    second.data(2, rest)
+    wait(lambda: second.reply.ends)
+    assert second.reply.usage["cached_tokens"] == held
+    assert second.reply.usage["token_ids"] == first.reply.usage["token_ids"]
+
+
+def test_who_waits_is_told_the_place(stage_3: Callable[..., Stage3]) -> None:
+    stage = stage_3(scripted=True)
+    client = stage.stage_1()
+    client.open(progress=True)
+    client.plan()
+    stage.settle()
+    stage.speak(client, Waiting(3), Waiting(2))
+    stage.settle()
+    client.send(None)
+    stage.settle()
+    assert client.reply.progress[-1] == {
+        **{"phase": "waiting", "prompt_tokens": len(client.prompt.token_ids), "prefilled_tokens": 0},
+        "queue_place": 2,
+    }
+    stage.speak(client, Admitted(), Tokens((1,), "length"))
+    wait(lambda: client.reply.ends)
+    assert client.reply.usage["queue_place"] == 3
 
 
 def test_the_state_is_told(stage_3: Callable[..., Stage3]) -> None:

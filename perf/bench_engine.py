@@ -1,0 +1,200 @@
+"""`make bench-engine`: the PyTorch engine against transformers.generate on a CPU.
+
+The same random weights, prompts and greedy answers of the same lengths, in float32 with the same threads. Prompts of 200 to 8,000 tokens and answers of 16 to 512 are mixed; eight lengths of each, geometric, paired at random. What one
+side does is measured alone; the sides take turns. transformers is called one request after the other, and in batches of
+neighbouring lengths (padded to the longest, generated to the longest answer; only wanted tokens count).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import report
+import torch
+from checkpoint_factory import Shape, make_checkpoint
+from decoder.harness import Answer, greedy, make_settings
+from engine.engines import create_engine
+from engine.protocol import Event, PromptPiece, Request
+from transformers import Qwen3VLForConditionalGeneration
+
+SHAPE = Shape(layers=5, hidden=256, heads=8, kv_heads=4, intermediate=768)
+"""About the size of the trained demo checkpoint, which is what a CPU serves by default."""
+LENGTHS = 8
+PROMPT_TOKENS = (200, 8000)
+ANSWER_TOKENS = (16, 512)
+BATCHES = (2, 4, 8)
+"""Of transformers; the best counts."""
+WORDS = range(60, 250)
+
+
+@dataclass(frozen=True)
+class Asked:
+    token_ids: np.ndarray
+    """int32 [tokens]"""
+    answer_tokens: int
+
+
+def mixed(requests: int, seed: int) -> list[Asked]:
+    """Each of the eight lengths as often as the others."""
+    draw, words = random.Random(seed), np.random.default_rng(seed)
+    prompts, answers = ([round(v) for v in np.geomspace(*bounds, LENGTHS)] for bounds in (PROMPT_TOKENS, ANSWER_TOKENS))
+    draw.shuffle(answers)
+    pairs = list(zip(prompts, answers, strict=True)) * -(-requests // LENGTHS)
+    return [
+        Asked(words.integers(WORDS.start, WORDS.stop, prompt).astype(np.int32), answer)
+        for prompt, answer in draw.sample(pairs[:requests], requests)
+    ]
+
+
+class Ours:
+    """The engine as the server runs it, without the server."""
+
+    def __init__(self, checkpoint: Path, threads: int, cache_tokens: int) -> None:
+        self._answers: dict[str, Answer] = {}
+        settings = make_settings(checkpoint, threads=threads, kv_cache_tokens=cache_tokens, prefix_cache=False)
+        self._engine = create_engine(settings, self._hear)
+
+    def _hear(self, session: str, event: Event) -> None:
+        self._answers[session](event)
+
+    def together(self, asked: Sequence[Asked]) -> float:
+        """Seconds for all at once."""
+        started = time.perf_counter()
+        for number, one in enumerate(asked):
+            tokens = len(one.token_ids)
+            positions = np.tile(np.arange(tokens, dtype=np.int32), (3, 1))
+            session, rows = str(number), np.zeros((0, SHAPE.hidden * (1 + len(SHAPE.deepstack_levels))), np.float32)
+            self._answers[session] = Answer()
+            self._engine.open(session, Request(one.token_ids, positions, (), tokens, greedy(one.answer_tokens)))
+            self._engine.feed(session, PromptPiece(0, one.token_ids, positions, rows, last=True))
+        for number, one in enumerate(asked):
+            answer = self._answers[str(number)]
+            answer.over.wait()
+            assert len(answer.ids) == one.answer_tokens, answer.error
+        return time.perf_counter() - started
+
+    def one_by_one(self, asked: Sequence[Asked]) -> float:
+        return sum(self.together([one]) for one in asked)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class Theirs:
+    """transformers.generate with scaled_dot_product_attention."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._model = Qwen3VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+
+    @torch.inference_mode()
+    def batch(self, asked: Sequence[Asked], **options: Any) -> float:
+        """Seconds for one call."""
+        longest = max(len(one.token_ids) for one in asked)
+        tokens = max(one.answer_tokens for one in asked)
+        ids = torch.zeros(len(asked), longest, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, one in enumerate(asked):
+            ids[row, longest - len(one.token_ids) :] = torch.from_numpy(one.token_ids)
+            mask[row, longest - len(one.token_ids) :] = 1
+        started = time.perf_counter()
+        self._model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            do_sample=False,
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            eos_token_id=None,
+            **options,
+        )
+        return time.perf_counter() - started
+
+    def one_by_one(self, asked: Sequence[Asked], **options: Any) -> float:
+        return sum(self.batch([one], **options) for one in asked)
+
+    def batched(self, asked: Sequence[Asked], size: int) -> float:
+        """Neighbours in length of prompt and answer together waste the least."""
+        ordered = sorted(asked, key=lambda one: len(one.token_ids) + one.answer_tokens)
+        return sum(self.batch(ordered[begin : begin + size]) for begin in range(0, len(ordered), size))
+
+
+def faster_cache(theirs: Theirs, probe: Sequence[Asked]) -> dict[str, Any]:
+    """The options with which `generate` takes less: a cache that grows, or a static one."""
+    options: list[dict[str, Any]] = [{}, {"cache_implementation": "static", "disable_compile": True}]
+    for one in options:
+        theirs.one_by_one(probe[:1], **one)
+    return min(options, key=lambda one: theirs.one_by_one(probe, **one))
+
+
+@contextmanager
+def sides(threads: int, cache_tokens: int) -> Iterator[tuple[Ours, Theirs]]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        checkpoint = Path(folder)
+        make_checkpoint(checkpoint, shape=SHAPE)
+        ours = Ours(checkpoint, threads, cache_tokens)
+        try:
+            yield ours, Theirs(checkpoint)
+        finally:
+            ours.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench-engine", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of both (default: %(default)s)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    eight, many = mixed(8, arguments.seed), mixed(32, arguments.seed)
+    short = [Asked(one.token_ids[:200], 16) for one in eight[:2]]
+    prompts = [Asked(one.token_ids, 1) for one in eight]
+    tokens = {len(asked): sum(one.answer_tokens for one in asked) for asked in (eight, many)}
+    prompt_tokens = sum(len(one.token_ids) for one in eight)
+
+    with sides(arguments.threads, sum(len(o.token_ids) + o.answer_tokens + 16 for o in many)) as (ours, theirs):
+        for side in (ours, theirs):
+            side.one_by_one(short)
+        options = faster_cache(theirs, short)
+        prefill = prompt_tokens / ours.one_by_one(prompts), prompt_tokens / theirs.one_by_one(prompts, **options)
+        alone = tokens[8] / ours.one_by_one(eight), tokens[8] / theirs.one_by_one(eight, **options)
+        batched = {size: tokens[8] / theirs.batched(eight, size) for size in BATCHES}
+        at_once = {len(asked): tokens[len(asked)] / ours.together(asked) for asked in (eight, many)}
+
+    best = max(batched, key=lambda size: batched[size])
+    report.finish(
+        "bench-engine",
+        workload={
+            **vars(arguments),
+            "shape": str(SHAPE),
+            "dtype": "float32",
+            "lengths": [[len(one.token_ids), one.answer_tokens] for one in eight],
+            "transformers": {"attention": "sdpa", **options},
+        },
+        columns=("what", "ours, tokens per second", "transformers, tokens per second"),
+        rows=[
+            ("prompts", *prefill),
+            ("answers, one after the other", *alone),
+            (f"answers, 8 at once (transformers in batches of {best})", at_once[8], batched[best]),
+            ("answers, 32 at once", at_once[32], ""),
+            *((f"answers, batches of {size}", "", rate) for size, rate in batched.items() if size != best),
+        ],
+        figures=[
+            report.Figure("prompts / transformers", prefill[0] / prefill[1], "×", at_least=1),
+            report.Figure("one stream / transformers", alone[0] / alone[1], "×", at_least=1.5),
+            report.Figure("8 at once / transformers one by one", at_once[8] / alone[1], "×", at_least=5),
+            report.Figure("32 at once / transformers one by one", at_once[32] / alone[1], "×", at_least=10),
+            report.Figure("32 at once / transformers' best batch", at_once[32] / batched[best], "×", at_least=1.5),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
