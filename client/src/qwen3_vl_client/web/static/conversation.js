@@ -34,8 +34,8 @@ export const stopAnswer = () => running?.abort();
 export async function ask(question, asLong) {
   const video = currentVideo();
   const mode = longMode();
-  const long = video && turns.length === 0 && mode !== "never"
-    && (asLong || mode === "always" || video.look.wanted_tokens > video.look.prompt_tokens);
+  const tooLong = mode === "always" || video?.look.wanted_tokens > video?.look.prompt_tokens;
+  const long = video && mode !== "never" && (asLong || (turns.length === 0 && tooLong));
   addTurn("user", question);
   const answer = addTurn("assistant", "");
   running = new AbortController();

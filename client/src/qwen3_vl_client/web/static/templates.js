@@ -73,7 +73,7 @@ export function setUpTemplates(choose) {
         remove.setAttribute("aria-label", text("remove", template.name));
         const update = () => {
           list[index] = { ...template, name: name.value, text: question.value };
-          keep(list.filter(Boolean));
+          keep(list);
           show();
         };
         name.addEventListener("input", update);

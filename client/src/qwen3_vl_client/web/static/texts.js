@@ -50,7 +50,6 @@ const TEXTS = {
     cut_off: "cut off: raise “Longest answer” in the settings to read on",
     cost: (tokens, seconds, prompt) => `${tokens} tokens in ${seconds} s · ${prompt} read`,
     announce_answer: "The answer is complete.",
-    retry: "Try again",
     errors: {
       invalid_argument: "That cannot be answered as it is.",
       not_found: "The file is gone: it has expired or was deleted. Drop it again.",
@@ -61,7 +60,6 @@ const TEXTS = {
       internal: "The server failed. Try again; its log has the details.",
       network: "The connection broke. Check that the page's server still runs, and try again.",
     },
-    no_video: "Drop a video first, or ask without one by unchecking long-video mode.",
     fields: {
       max_tokens: ["Longest answer", "In tokens; a word is about one and a half."],
       context_length: ["Context length", "Tokens of video and answer together, up to 262,144. Empty: the model’s own."],
@@ -125,7 +123,6 @@ const TEXTS = {
     cut_off: "回答被截断：请在设置中调高“最长回答”",
     cost: (tokens, seconds, prompt) => `${seconds} 秒内 ${tokens} 个词元 · 阅读 ${prompt} 个`,
     announce_answer: "回答完毕。",
-    retry: "重试",
     errors: {
       invalid_argument: "这样无法回答。",
       not_found: "文件已不在：已过期或被删除。请重新拖入。",
@@ -136,7 +133,6 @@ const TEXTS = {
       internal: "服务器出错。请重试；详情见其日志。",
       network: "连接中断。请确认网页服务仍在运行，然后重试。",
     },
-    no_video: "请先拖入视频。",
     fields: {
       max_tokens: ["最长回答", "以词元计；一个汉字约一个词元。"],
       context_length: ["上下文长度", "视频与回答合计的词元数，最多 262,144。留空：用模型自己的。"],
