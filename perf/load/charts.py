@@ -10,11 +10,21 @@ import plotly.graph_objects as go
 
 Series = Mapping[str, Any]
 PERCENTILES = ("p50", "p90", "p95", "p99")
-# Shades of one colour for the percentiles of one thing; one colour per stage and per result.
+# Shades of one colour for the percentiles of one thing; one colour per result.
 SHADES = ("#9ecae1", "#6baed6", "#3182bd", "#08519c")
 RESULTS = {"answered": "#31a354", "resource_exhausted": "#fdae6b"}
 OTHER_RESULT = "#de2d26"
-STAGE_COLOURS = {"preprocess": "#6baed6", "encode": "#fd8d3c", "decoder": "#74c476"}
+# Blue for stage 1, orange for stage 2, green for stage 3; what is only waited is pale.
+PHASES = {
+    "preprocess.plan": "#08519c",
+    "preprocess.decode": "#3182bd",
+    "preprocess.waited": "#deebf7",
+    "encode.busy": "#e6550d",
+    "encode.waited": "#fee6ce",
+    "decoder.waited_for_blocks": "#e5f5e0",
+    "decoder.prefill": "#006d2c",
+    "decoder.generate": "#31a354",
+}
 
 
 def throughput(runs: Sequence[Series]) -> go.Figure:
@@ -48,22 +58,16 @@ def latency(runs: Sequence[Series], mode: str, measure: str, title: str, knee: f
 def stage_share(runs: Sequence[Series]) -> go.Figure:
     """Mean seconds of a request in each stage's phases, beside one another: stages work at the same time."""
     found = _of(runs, "ensemble", "concurrency")
-    phases = sorted({phase for run in found for phase in run["stage_seconds"]}, key=_stage_order)
     figure = go.Figure()
-    for phase in phases:
-        stage = phase.partition(".")[0]
+    for phase, colour in PHASES.items():
         figure.add_bar(
             x=[f"{run['load']:g}" for run in found],
             y=[run["stage_seconds"].get(phase, 0) for run in found],
             name=phase,
-            marker={
-                "color": STAGE_COLOURS.get(stage, "#bdbdbd"),
-                "pattern": {"shape": "/" if "wait" in phase else ""},
-                "line": {"color": "white", "width": 1},
-            },
+            marker={"color": colour},
         )
     figure.update_layout(barmode="stack")
-    return _framed(figure, "Where a request's time goes (hatched: waiting)", "requests at once", "seconds per request")
+    return _framed(figure, "Where a request's time goes (pale: waiting)", "requests at once", "seconds per request")
 
 
 def stages_alone(runs: Sequence[Series]) -> go.Figure:
@@ -142,12 +146,6 @@ def errors(kinds: Mapping[str, int]) -> go.Figure:
 
 def _of(runs: Sequence[Series], scenario: str, mode: str) -> list[Series]:
     return [run for run in runs if (run["scenario"], run["mode"]) == (scenario, mode)]
-
-
-def _stage_order(phase: str) -> tuple[int, str]:
-    stages = list(STAGE_COLOURS)
-    stage = phase.partition(".")[0]
-    return (stages.index(stage) if stage in stages else len(stages), phase)
 
 
 def _framed(figure: go.Figure, title: str, x: str, y: str, **layout: Any) -> go.Figure:

@@ -19,13 +19,13 @@ from load.workload import texts
 
 SETTINGS = {
     "decoder.max_batch": "8",
-    # Room for eight requests at once; eight more may wait.
-    "decoder.kv_cache_tokens": "4096",
-    "decoder.max_waiting": "8",
+    # Room for eight requests at once; four more may wait: who is let in is answered within seconds.
+    "decoder.kv_cache_tokens": "1792",
+    "decoder.max_waiting": "4",
 }
-TOKENS = 448
-"""Of each answer: with its prompt an eighth of the cache."""
-CONCURRENCIES = (8, 16)
+TOKENS = 160
+"""Of each answer; with its prompt at most an eighth of the cache."""
+CONCURRENCIES = (8, 12)
 REFUSED_SECONDS = 1.0
 RECOVERY_SECONDS = 10.0
 THROUGHPUT_PERCENT = 90.0

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import report
+from checkpoint_factory import SHAPES
 from qwen3_vl_client import AsyncClient
 from serving import Server
 
@@ -20,6 +21,9 @@ from load.driver import ANSWERED, Outcome, closed_loop
 from load.trend import Trend, trend
 from load.watch import Sample, sample
 from load.workload import mixed
+
+SETTINGS = {"decoder.kv_cache_tokens": "8192"}
+"""A cache that soon is full: until then its memory grows, a page at a time."""
 
 WARM_UP = 0.2
 """The share of the requests after which the server must have settled."""
@@ -77,7 +81,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--concurrency", type=int, default=8)
     arguments = parser.parse_args()
-    with target.own(arguments.model, {"decoder.kv_cache_tokens": "8192"}) as server:
+    with target.own(arguments.model, SETTINGS, shape=SHAPES["small"]) as server:
         outcomes, samples = asyncio.run(soak(server, arguments.requests, arguments.concurrency))
         heals = sum(server.heals().values())
 
