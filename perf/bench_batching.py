@@ -27,9 +27,6 @@ from serving import Server
 SHAPE = Shape(layers=5, hidden=256, heads=8, kv_heads=4, intermediate=768, vision_hidden=128, vision_intermediate=384)
 """About the size of the trained demo checkpoint."""
 
-THREADS = {"decoder.threads": "1", "vision_encoder.threads": "1"}
-"""Threads cost so small a model more than they give; the stages use the cores side by side."""
-
 
 def make_videos(folder: Path, count: int) -> list[bytes]:
     videos = []
@@ -96,7 +93,7 @@ def main() -> None:
         ]
         torch.set_num_threads(2)
         times: dict[str, list[float]] = {"together": [], "alone": [], "reference": []}
-        with Server(checkpoint, THREADS) as server, Client(server.grpc_url) as client:
+        with Server(checkpoint) as server, Client(server.grpc_url) as client:
             ask_all(client, videos, 4, together=True)
             generate_all(checkpoint, prompts[:1], 4)
             for _ in range(arguments.rounds):

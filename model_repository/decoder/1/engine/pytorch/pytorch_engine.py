@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from dataclasses import dataclass, replace
@@ -304,8 +305,8 @@ def create_engine(settings: Settings, listener: Listener) -> PyTorchEngine:
     if settings.yarn_factor is not None:
         config = replace(config, yarn=Yarn.by_factor(settings.yarn_factor, config.max_position_embeddings))
     dtype = _choose_dtype(settings.dtype, config, device)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    # Idle threads of PyTorch spin, on cores on which the other stages work at the same time.
+    torch.set_num_threads(settings.threads or max(1, len(os.sched_getaffinity(0)) // 2))
     model = TextModel(config, load_weights(settings.checkpoint, config, device, dtype, settings.weights))
     # While a GPU computes a step, the host reads what the one before has generated and prepares the next.
     engine = build_engine(settings, config, model, listener, device, dtype, lag=0 if device.type == "cpu" else 1)
