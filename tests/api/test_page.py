@@ -1,4 +1,4 @@
-"""What client/API.md shows is run as it stands, but for the address and the names."""
+"""What client/API.md and the README show is run as it stands, but for the address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 from api.stack import running
 from qwen3_vl_client.api import Settings
 
-PAGE = (Path(__file__).parents[2] / "client" / "API.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "client" / "API.md").read_text()
+PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE + (ROOT / "README.md").read_text(), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +25,10 @@ def open_api(settings: Settings, media_root: Path):
         yield url
 
 
-def test_python(open_api: str, media_root: Path) -> None:
-    [code] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+@pytest.mark.parametrize("program", [program for program in PROGRAMS if "openai" in program], ids=["API.md", "README"])
+def test_python(open_api: str, media_root: Path, program: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", code.replace("http://127.0.0.1:8080", open_api)],
+        [sys.executable, "-c", program.replace("http://127.0.0.1:8080", open_api)],
         cwd=media_root,
         capture_output=True,
         text=True,
