@@ -75,7 +75,8 @@ class Server:
         self.repository = self._folder / "repository"
         self.credits_directory = self._folder / "credits"
         self.credits_directory.mkdir()
-        settings = {**self._settings, **credits_settings(self.credits_directory)}
+        memory = {"video_preprocess.memory_directory": str(self._folder / "memory")}
+        settings = {**memory, **self._settings, **credits_settings(self.credits_directory)}
         self._assemble(self._checkpoint, self.repository, settings)
         self._log = self._folder / "triton.log"
         ports = triton.Endpoints("127.0.0.1", *triton.free_ports("127.0.0.1", 4))
