@@ -45,7 +45,7 @@ class Page(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append((self.headers["host"], self.path))
         match self.path.split("?")[0].split("/")[1:]:
-            case ["clip.mp4"]:
+            case ["clip.mp4"] | ["gtv-videos-bucket", "sample", "ForBiggerFun.mp4"]:
                 self.answer(200, self.server.clip)
             case ["moved", target]:
                 self.answer(302, b"", location=f"/{target}")
@@ -307,6 +307,22 @@ def test_what_is_wrong_is_refused(network: Network, path: str, limits: dict[str,
 
 # From here on through the API itself.
 
+VIDEO_URL = "http://commondatastorage.googleapis.com/gtv-videos-bucket/sample/ForBiggerFun.mp4"
+# As it stands in vLLM's documentation of multimodal inputs.
+VLLM_BODY = {
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What's in this video?"},
+                {"type": "video_url", "video_url": {"url": VIDEO_URL}, "uuid": VIDEO_URL},
+            ],
+        }
+    ],
+    "model": "test-model",
+    "max_completion_tokens": 64,
+}
+
 
 @pytest.fixture(scope="module")
 def http(api: str) -> httpx2.Client:
@@ -326,16 +342,15 @@ def test_the_api_fetches_from_nowhere_unless_told(http: httpx2.Client, url: str)
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_the_api_fetches_from_an_allowed_host(
-    settings: Settings, network: Network, media_root: Path, tmp_path: Path
-) -> None:
-    fetcher = Fetcher(
-        ["media.example"], max_bytes=2**20, max_seconds=5, resolve=Names(media_example=[[PUBLIC]]), network=network
-    )
+def test_the_api_fetches_from_an_allowed_host(settings: Settings, network: Network, media_root: Path) -> None:
+    hosts = ["media.example", "commondatastorage.googleapis.com"]
+    names = Names(media_example=[[PUBLIC]], commondatastorage_googleapis_com=[[PUBLIC]])
+    fetcher = Fetcher(hosts, max_bytes=2**20, max_seconds=5, resolve=names, network=network)
     with running(replace(settings, api_keys={}), fetcher) as url, httpx2.Client(base_url=url, timeout=60) as http:
         fetched, named = ask(http, "http://media.example/clip.mp4"), ask(http, "clips/clip.mp4")
         assert fetched.status_code == 200, fetched.text
         assert fetched.json()["usage"]["prompt_tokens"] == named.json()["usage"]["prompt_tokens"]
+        assert http.post("/v1/chat/completions", json=VLLM_BODY).status_code == 200
         assert ask(http, "http://media.example/nothing").status_code == 400
         assert http.get("/v1/files").json()["data"] == []
     kept = [path for path in (media_root / "uploads" / "content").rglob("*") if path.is_file()]
