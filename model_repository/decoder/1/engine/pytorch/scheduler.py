@@ -6,8 +6,8 @@ from collections import deque
 
 import torch
 
+from engine.departures import Departures
 from engine.pytorch.batch import Work
-from engine.pytorch.departures import Departures
 from engine.pytorch.prefix_cache import PrefixCache, Reservation
 from engine.pytorch.sequence import Sequence
 

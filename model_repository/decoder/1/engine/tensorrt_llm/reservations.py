@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from engine.departures import Departures
+
 
 class Reservations:
     """Counts blocks, which TensorRT-LLM's executor hands out itself: what is admitted here never waits there.
@@ -17,6 +19,7 @@ class Reservations:
         self._max_batch = max_batch
         self._held: dict[str, int] = {}
         self._waiting: deque[tuple[str, int]] = deque()
+        self.departures = Departures()
 
     @property
     def running(self) -> int:
@@ -44,5 +47,7 @@ class Reservations:
 
     def release(self, session: str) -> None:
         """Gives a session's blocks back, or takes it out of the queue."""
-        self.free += self._held.pop(session, 0)
+        if session in self._held:
+            self.free += self._held.pop(session)
+            self.departures.add()
         self._waiting = deque(entry for entry in self._waiting if entry[0] != session)

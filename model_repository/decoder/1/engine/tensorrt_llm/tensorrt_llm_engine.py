@@ -104,9 +104,10 @@ class TensorRTLLMEngine:
             waiting = self._reservations.waiting
             if waiting > self._max_waiting:
                 self._forget(opened)
+                seconds = self._reservations.departures.seconds_until(waiting)
                 raise RequestError(
                     "resource_exhausted",
-                    f"{waiting - 1} requests are waiting for the KV cache and no more may; try again later",
+                    f"{waiting - 1} requests are waiting for the KV cache and no more may; retry in {seconds} s",
                 )
 
     def feed(self, session: str, piece: PromptPiece) -> None:
