@@ -1,8 +1,9 @@
 """`make bench-engine`: the PyTorch engine against transformers.generate on a CPU.
 
-The same random weights, prompts and greedy answers of the same lengths, in float32 with the same threads. Prompts of 200 to 8,000 tokens and answers of 16 to 512 are mixed; eight lengths of each, geometric, paired at random. What one
-side does is measured alone; the sides take turns. transformers is called one request after the other, and in batches of
-neighbouring lengths (padded to the longest, generated to the longest answer; only wanted tokens count).
+The same random weights, prompts and greedy answers of the same lengths, in float32 with the same threads. Prompts of
+200 to 8,000 tokens and answers of 16 to 512 are mixed; eight lengths of each, geometric, paired at random. The sides
+take turns. transformers is called one request after the other, and in batches of neighbouring lengths (padded to the
+longest, generated to the longest answer; only wanted tokens count).
 """
 
 from __future__ import annotations

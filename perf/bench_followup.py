@@ -23,7 +23,7 @@ from serving import Server
 SHAPE = Shape(layers=5, hidden=256, heads=8, kv_heads=4, intermediate=768, vision_hidden=128, vision_intermediate=384)
 """About the size of the trained demo checkpoint."""
 SECONDS = 600
-QUESTIONS = ("What happens?", "When does it begin, and what is seen first?", "Who is there?", "How does it end?")
+QUESTIONS = ("What happens?", "When does it begin?", "What is seen first?", "How does it end?")
 
 
 def ask_all(checkpoint: Path, video: bytes, tokens: int, *, prefix_cache: bool) -> list[Answer]:
@@ -49,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         checkpoint, path = Path(folder) / "checkpoint", Path(folder) / "video.mp4"
         make_checkpoint(checkpoint, shape=SHAPE)
-        make_video(path, width=320, height=240, frames=SECONDS * 5, fps=5, key_frame_interval=25)
+        make_video(path, width=256, height=192, frames=SECONDS * 5, fps=5, key_frame_interval=25)
         video = path.read_bytes()
         shared, alone = (
             ask_all(checkpoint, video, arguments.tokens, prefix_cache=prefix_cache) for prefix_cache in (True, False)
