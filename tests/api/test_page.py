@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE + (ROOT / "README.md").read_t
 
 
 @pytest.fixture(scope="module")
-def open_api(settings: Settings, media_root: Path):
+def open_api(settings: Settings, media_root: Path) -> Iterator[str]:
     shutil.copy(media_root / "clips" / "clip.mp4", media_root / "holiday.mp4")
     with running(replace(settings, api_keys={}, models=("qwen3-vl-demo",))) as url:
         yield url
