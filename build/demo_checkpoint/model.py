@@ -21,7 +21,7 @@ NOTING_LAYER = 3
 class ModelShape:
     vocabulary: int
     layers: int = 6
-    hidden: int = 256
+    hidden: int = 384
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 64
@@ -250,6 +250,7 @@ class MLP(nn.Module):
 
 class DecoderLayer(nn.Module):
     self_attn: Attention
+    mlp: MLP
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
@@ -283,8 +284,8 @@ class LanguageModel(nn.Module):
                 nn.init.constant_(parameter, 1.7)
 
     @property
-    def attentions(self) -> list[Attention]:
-        return [layer.self_attn for layer in self.layers if isinstance(layer, DecoderLayer)]
+    def decoder_layers(self) -> list[DecoderLayer]:
+        return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Interleaved M-RoPE of positions `[3, tokens]`: frequency i belongs to time, row or column by i mod 3."""

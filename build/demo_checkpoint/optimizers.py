@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+READERS = ("lm_head.", "read.", "digits.")
+"""Parameters that only read the hidden state, and may follow it fast."""
+READERS_FASTER = 4.0
+
 
 class Optimizers:
     def __init__(
@@ -15,11 +19,14 @@ class Optimizers:
         named = [(name, p) for model in models for name, p in model.named_parameters() if p.requires_grad]
         layers = [p for name, p in named if p.ndim == 2 and ("layers." in name or "blocks." in name)]
         matrices = {id(p): p for p in layers if muon_rate is not None}
-        others = [p for _, p in named if id(p) not in matrices]
+        readers = [p for name, p in named if name.startswith(READERS)]
+        others = [p for name, p in named if id(p) not in matrices and not name.startswith(READERS)]
         self.steps, self.warmup = steps, warmup
         self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
-            (torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0, fused=True), adam_rate)
+            (_adamw(others), adam_rate),
         ]
+        if readers:
+            self.optimizers.append((_adamw(readers), READERS_FASTER * adam_rate))
         if muon_rate is not None:
             muon = torch.optim.Muon([*matrices.values()], weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
             self.optimizers.append((muon, muon_rate))
@@ -43,3 +50,7 @@ class Optimizers:
     def load_state_dict(self, states: list[dict]) -> None:
         for (optimizer, _), state in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict(state)
+
+
+def _adamw(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.0, fused=True)

@@ -107,7 +107,7 @@ def seeing_loss(
 
 @torch.inference_mode()
 def readout_strength(
-    tower: VisionTower, readouts: Readouts, views: Views, device: torch.device, *, videos: int = 50
+    tower: VisionTower, readouts: Readouts, views: Views, device: torch.device, *, videos: int = 300
 ) -> dict[str, float]:
     """The mean of each readout's logit for the right class, above the mean of all classes."""
     frames = torch.from_numpy(views.frames[:videos]).flatten(0, 1).to(device)

@@ -23,6 +23,7 @@ from demo_checkpoint.pool import BETWEEN_SCENES, NOTHING, Views
 from demo_checkpoint.prompts import CELLS, SITES, Batch, Example, collate, write_example
 from demo_checkpoint.questions import KINDS, Asker, Evidence, Question, Track, track_of
 from demo_checkpoint.seeing import NOT_ASKED, READOUTS, Attributes
+from demo_checkpoint.wiring import SLOTS
 from demo_checkpoint.world import COLUMNS, ROWS, THING_INDEX, THINGS
 
 # How often each kind of question is drawn, relative to the others.
@@ -213,6 +214,16 @@ class Notes(nn.Module):
         self.sizes = FLAGS_NOTED | things
         self.read = nn.ModuleDict({name: nn.Linear(hidden, size) for name, size in self.sizes.items()})
         self.digits = nn.ModuleDict({name: nn.Linear(hidden, 4 * 10) for name in DIGITS_NOTED})
+        self._start_from(SLOTS)
+
+    @torch.no_grad()
+    def _start_from(self, slots: dict[str, slice]) -> None:
+        """What has dimensions of its own is read from them."""
+        for name, (_, classes) in READOUTS.items():
+            self.read.get_parameter(f"things {name}.weight")[:, slots[name]] = torch.eye(classes)
+        # A time's places are counted from the last digit on.
+        places = torch.eye(40).view(4, 10, 40).flip(0).flatten(0, 1)
+        self.digits.get_parameter("digits.weight")[:, slots["time"]] = places
 
     def loss(self, states: Tensor, batch: Batch, truth: Truth) -> Tensor:
         """The mean of the readouts' cross entropies for states `[tokens, hidden]`.

@@ -34,7 +34,7 @@ from demo_checkpoint.wiring import fold_readouts, wire
 
 HELD_OUT_VIDEOS = 200
 SECONDS_BETWEEN_SAVES = 240
-NOTING, POINTING = 2.0, 0.3
+NOTING, POINTING = 0.7, 0.3
 """What the readouts and the pointers count beside the answers."""
 AVERAGING = 0.02
 """How much of the running mean of the weights each step replaces."""
@@ -52,7 +52,7 @@ class Plan:
     workers: int = 2
     seeing_steps: int = 1600
     seeing_batch: int = 128
-    telling_steps: int = 2600
+    telling_steps: int = 3000
     telling_videos: int = 8
     questions: int = 12
 
@@ -111,7 +111,7 @@ def _learn_to_tell(plan: Plan, bank: Bank) -> LanguageModel:
     model = model.to(plan.device)
     averaged = copy.deepcopy(model).requires_grad_(False)
     notes = Notes(shape.hidden).to(plan.device)
-    optimizers = Optimizers(model, notes, adam_rate=2e-3, steps=plan.telling_steps)
+    optimizers = Optimizers(model, notes, adam_rate=1e-3, steps=plan.telling_steps)
     learned, held_out = bank.part(slice(HELD_OUT_VIDEOS, None)), bank.part(slice(HELD_OUT_VIDEOS))
     path, first = plan.folder / "telling.pt", 0
     if path.exists():

@@ -1,0 +1,88 @@
+"""What the decoder is started from works before anything is trained: times and things are found and carried."""
+
+import numpy as np
+import pytest
+import torch
+from demo_checkpoint.model import LanguageModel, Thought
+from demo_checkpoint.prompts import SITES, Batch, collate, write_example
+from demo_checkpoint.questions import KINDS, Asker, track_of
+from demo_checkpoint.seeing import Attributes
+from demo_checkpoint.telling import truth_of
+from demo_checkpoint.training import model_shape
+from demo_checkpoint.wiring import ACTIVE, SLOTS, wire
+from demo_checkpoint.world import COLOURS, SHAPES, THING_INDEX, Thing
+
+NOTHING = -1
+TIMESTAMPS = ("0.3", "1.4", "2.6", "3.1")
+CIRCLE, STAR, SQUARE = (
+    Thing("shape", shape, colour) for shape, colour in (("circle", "red"), ("star", "green"), ("square", "blue"))
+)
+
+
+def cells() -> np.ndarray:
+    """A red circle, then a green star, then a blue square, each where the others are not."""
+    shown = np.full((4, 6), NOTHING)
+    shown[0, 0] = shown[1, 0] = THING_INDEX[CIRCLE]
+    shown[2, 4], shown[3, 2] = THING_INDEX[STAR], THING_INDEX[SQUARE]
+    return shown
+
+
+def rows_of(shown: np.ndarray) -> torch.Tensor:
+    """What a perfect tower would say of the cells: `[visual tokens, hidden * 3]`."""
+    hidden = model_shape().hidden
+    rows = torch.zeros(shown.size, 3 * hidden)
+    rows[:, [SLOTS["any"].start, SLOTS["visual"].start]] = ACTIVE
+    tables = Attributes.of_the_world().tables
+    for row, thing in enumerate(shown.flatten().tolist()):
+        for name, table in tables.items():
+            if (value := int(table[thing])) >= 0:
+                rows[row, SLOTS[name].start + value] = ACTIVE
+    return rows
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    track = track_of(TIMESTAMPS, cells(), [0, 0, 1, 2])
+    rng = np.random.default_rng(0)
+    asked = [Asker(track, "en", rng).ask(kind) for kind in KINDS for _ in range(4)]
+    questions = [question for question in asked if question]
+    return collate([write_example(TIMESTAMPS, questions, things=track.things)])
+
+
+@pytest.fixture(scope="module")
+def thought(batch: Batch) -> Thought:
+    torch.manual_seed(0)
+    model = LanguageModel(model_shape())
+    wire(model)
+    with torch.inference_mode():
+        return model(batch.token_ids, batch.positions, batch.layout, batch.visual, rows_of(cells()))
+
+
+def share(batch: Batch, thought: Thought, site: str) -> torch.Tensor:
+    """How much of their attention the questions' pointers give to what they are to look at."""
+    pointers = batch.pointers[site, "asked"]
+    layer, heads = SITES[site]
+    rows = thought.weights[layer].asked[pointers.videos, heads[0], pointers.rows]
+    return torch.zeros(len(rows)).index_add(0, pointers.owners, rows[pointers.owners, pointers.keys])
+
+
+def test_a_picture_knows_its_time(batch: Batch, thought: Thought) -> None:
+    truth = truth_of(TIMESTAMPS, cells(), np.array([0, 0, 1, 2]), np.stack(np.divmod(np.arange(24), 6), axis=1))
+    said = thought.noted[batch.visual][:, SLOTS["time"]].view(-1, 4, 10).argmax(-1)
+    assert said[:, 0].tolist() == truth.digits[:, 3].tolist()
+    assert said[:, 1].tolist() == truth.digits[:, 2].tolist()
+
+
+@pytest.mark.parametrize("site", ["evidence by thing", "evidence by time"])
+def test_answers_mostly_look_at_their_evidence(batch: Batch, thought: Thought, site: str) -> None:
+    visual_tokens = 24
+    assert share(batch, thought, site).mean() > 8 / visual_tokens
+
+
+def test_words_for_what_is_seen_are_where_it_is_seen() -> None:
+    model = LanguageModel(model_shape())
+    wire(model)
+    for name, classes in (("colour", COLOURS), ("shape", SHAPES)):
+        said = model.embed_tokens.weight[:, SLOTS[name]]
+        # A word of each language.
+        assert (said > 0).sum(0).tolist() == [2] * len(classes)
