@@ -137,7 +137,7 @@ def read_profile(path: Path) -> Profile:
     """Reads a file of `--profile-export-file`. Bytes of binary inputs in it are no UTF-8 and do not matter."""
     document = json.loads(path.read_text(encoding="utf-8", errors="replace"), strict=False)
     requests = document["experiments"][0]["requests"]
-    answered = [request for request in requests if request["response_timestamps"]]
+    answered = [request for request in map(_without_empty_end, requests) if request["response_timestamps"]]
     if not answered:
         raise AnalyzerError(f"{path.name} has {len(requests)} requests and no response")
     first, total, gaps, usages = [], [], [], []
@@ -153,6 +153,14 @@ def read_profile(path: Path) -> Profile:
     seconds = (max(request["response_timestamps"][-1] for request in answered) - sent[0]) / 1e9
     offered = (len(sent) - 1) / max((sent[-1] - sent[0]) / 1e9, 1e-9)
     return Profile(seconds, offered, first, total, gaps, usages, len(requests) - len(answered))
+
+
+def _without_empty_end(request: dict[str, Any]) -> dict[str, Any]:
+    """Triton may say that nothing follows in a response of its own, which perf_analyzer counts like any other."""
+    outputs = request["response_outputs"]
+    if not outputs or any(value != "" for value in outputs[-1].values()):
+        return request
+    return {**request, "response_outputs": outputs[:-1], "response_timestamps": request["response_timestamps"][:-1]}
 
 
 def _install() -> tuple[Path, dict[str, str]]:

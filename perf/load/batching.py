@@ -21,6 +21,7 @@ from load.workload import QUESTIONS, Request, greedy, video_files
 HEAVY = Shape(layers=8, hidden=1024, heads=16, kv_heads=4, head_dim=64, intermediate=3072)
 """As in any real model, a step's time is that of reading the weights: 80 million parameters, more than caches hold."""
 
+SETTINGS = {"decoder.kv_cache_tokens": "16384"}
 SPEED_UP = 3.0
 
 
@@ -31,13 +32,12 @@ def requests(tokens: int) -> Iterator[Request]:
         yield Request("video", f"{number}: {QUESTIONS[0]}", video=video, sampling=greedy(tokens))
 
 
-async def measure(url: str, concurrency: int, tokens: int, rounds: int) -> list[Outcome]:
-    """`rounds` requests of each of the users, after one that warms up."""
+async def measure(url: str, concurrency: int, tokens: int) -> list[Outcome]:
+    """A request of each of the users, at once."""
     outcomes: list[Outcome] = []
     began = time.monotonic()
     async with AsyncClient(url) as client:
-        await closed_loop(client, itertools.islice(requests(4), concurrency), concurrency, lambda _: None, began=began)
-        asked = itertools.islice(requests(tokens), rounds * concurrency)
+        asked = itertools.islice(requests(tokens), concurrency)
         await closed_loop(client, asked, concurrency, outcomes.append, began=began)
     return outcomes
 
@@ -46,15 +46,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make load-batching", description=__doc__)
     target.add_arguments(parser)
     parser.add_argument("--tokens", type=int, default=128, help="of each answer (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="requests of each user (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="the median of them counts (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     arguments = parser.parse_args()
-    found: dict[int, list[Outcome]] = {}
-    settings = {"decoder.kv_cache_tokens": "16384", "decoder.threads": "2"}
-    with target.own(arguments.model, settings, shape=HEAVY) as server:
-        for concurrency in arguments.concurrency:
-            found[concurrency] = asyncio.run(measure(server.grpc_url, concurrency, arguments.tokens, arguments.rounds))
-    rates = {concurrency: tokens_per_second(outcomes) for concurrency, outcomes in found.items()}
+    if not {1, 8} <= set(arguments.concurrency):
+        parser.error(f"--concurrency is {arguments.concurrency}; 1 and 8 must be among them, they are compared")
+    found: dict[int, list[Outcome]] = {concurrency: [] for concurrency in arguments.concurrency}
+    measured: dict[int, list[float]] = {concurrency: [] for concurrency in arguments.concurrency}
+    with target.own(arguments.model, SETTINGS, shape=HEAVY) as server:
+        asyncio.run(measure(server.grpc_url, max(arguments.concurrency), 4))  # warm-up
+        # In turn: what else the machine does slows all of them.
+        for _ in range(arguments.rounds):
+            for concurrency in arguments.concurrency:
+                outcomes = asyncio.run(measure(server.grpc_url, concurrency, arguments.tokens))
+                found[concurrency] += outcomes
+                measured[concurrency].append(tokens_per_second(outcomes))
+    rates = {concurrency: statistics.median(values) for concurrency, values in measured.items()}
     rows = [
         (
             concurrency,
@@ -72,7 +79,7 @@ def main() -> None:
             "tokens": arguments.tokens,
             "rounds": arguments.rounds,
             "checkpoint": str(arguments.model or asdict(HEAVY)),
-            "settings": settings,
+            "settings": SETTINGS,
         },
         columns=("concurrency", "tokens per second", "by one", "first word, median s", "between tokens, s"),
         rows=rows,

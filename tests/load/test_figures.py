@@ -76,7 +76,8 @@ def profile_file(path: Path, responses: list[list[int]]) -> Path:
             "timestamp": number * 10**9,
             "request_inputs": {"video": "@"},
             "response_timestamps": [number * 10**9 + time * 10**6 for time in times],
-            "response_outputs": [{"usage": ""} for _ in times[1:]] + [{"usage": usage}],
+            "response_outputs": [{"text_output": "a", "usage": ""} for _ in times[1:]]
+            + [{"text_output": "b", "usage": usage}],
         }
         for number, times in enumerate(responses)
     ]
@@ -96,6 +97,18 @@ def test_a_profile_is_read_with_bytes_that_are_no_text(tmp_path: Path) -> None:
     assert profile.requests_per_second == pytest.approx(2 / 1.4)
     assert [usage["completion_tokens"] for usage in profile.usages] == [2, 2]
     assert profile.errors == 0
+
+
+def test_an_empty_last_response_is_no_part_of_the_answer(tmp_path: Path) -> None:
+    file = profile_file(tmp_path / "p.json", [[100, 150]])
+    document = json.loads(file.read_text(errors="replace"), strict=False)
+    (request,) = document["experiments"][0]["requests"]
+    request["response_timestamps"].append(10**9)
+    request["response_outputs"].append({"text_output": "", "usage": ""})
+    file.write_text(json.dumps(document))
+    profile = read_profile(file)
+    assert profile.total == pytest.approx([0.15])
+    assert len(profile.usages) == 1
 
 
 def test_requests_without_a_response_are_errors(tmp_path: Path) -> None:
