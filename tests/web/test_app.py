@@ -123,9 +123,9 @@ def test_who_goes_away_ends_the_request(user: httpx.Client, server: Server) -> N
     wire.wait_idle(server.grpc_url)
     endless = question("Tell me everything.", max_tokens=20_000, temperature=0)
     with user.stream("POST", "/ask", json=endless) as response:
-        for line in response.iter_lines():
-            if json.loads(line)["kind"] == "text":
-                break
+        told = (json.loads(line) for line in response.iter_lines())
+        first = next(line for line in told if line["kind"] != "progress")
+        assert first["kind"] == "text", first
         assert wire.engine_state(server.grpc_url)["sessions"] == 1
     left = time.monotonic()
     wire.wait_idle(server.grpc_url, seconds=10)
