@@ -96,7 +96,7 @@ def _pictures(
             elif values["kind"] == "picture":
                 assert shared is not None
                 yield int(values["index"]), shared.picture(values["slot"], values["height"], values["width"])
-                worker.send(Message({"slot": values["slot"]}))
+                worker.reply(Message({"slot": values["slot"]}))
 
 
 @contextmanager
@@ -129,7 +129,7 @@ class _SharedPictures:
             os.ftruncate(file, SLOTS * slot_bytes)
             fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self._memory = mmap.mmap(file, SLOTS * slot_bytes)
-            worker.send(Message({}, file=file))
+            worker.reply(Message({}, file=file))
         finally:
             os.close(file)
         self._slot_bytes = slot_bytes

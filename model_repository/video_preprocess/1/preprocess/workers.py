@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +86,7 @@ class Worker:
         self.is_free = False
         self.tasks += 1
         try:
-            self.send(task)
+            self._exchange.send(task)
         except OSError as error:
             raise self._died(task) from error
         while True:
@@ -101,8 +101,10 @@ class Worker:
             if kind == "done":
                 return
 
-    def send(self, message: Message) -> None:
-        self._exchange.send(message)
+    def reply(self, message: Message) -> None:
+        """Answers what the worker said. If it is gone, `run` says so next."""
+        with suppress(OSError):
+            self._exchange.send(message)
 
     def end(self) -> None:
         self._process.kill()
