@@ -22,7 +22,7 @@ SHORT = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make load", description=__doc__)
-    parser.add_argument("--model", type=Path, help="a checkpoint's folder (default: a small random one)")
+    parser.add_argument("--model", help="a checkpoint: folder or hub name (default: a small random one)")
     parser.add_argument("--results", type=Path, default=CACHE / "results", help="where JSON and the page go")
     arguments = parser.parse_args()
     common = ["--results", str(arguments.results), *(["--model", str(arguments.model)] if arguments.model else [])]

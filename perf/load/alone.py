@@ -21,7 +21,7 @@ START_SECONDS = 120.0
 
 
 @contextmanager
-def stages_alone(model: Path | None, settings: Mapping[str, str]) -> Iterator[tuple[Target, Path]]:
+def stages_alone(model: str | None, settings: Mapping[str, str]) -> Iterator[tuple[Target, Path]]:
     """The server and its repository. Nobody watches it: Triton has to know all its models from the start, and to load
     an ensemble later loads its stages again, which a supervisor would take for their death.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoint_factory import Shape, make_checkpoint
+from published_checkpoint import find_checkpoint
 from server.supervisor import Limits
 from serving import Server, assemble_checkpoint
 
@@ -33,22 +34,22 @@ class Target:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What every run accepts: `--model`, `--results`."""
-    parser.add_argument("--model", type=Path, help="a checkpoint's folder (default: a small random one)")
+    parser.add_argument("--model", help="a checkpoint: folder or hub name (default: a small random one)")
     parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results", help="where JSON goes")
 
 
 def own(
-    model: Path | None, settings: Mapping[str, str], *, shape: Shape = SHAPE, limits: Limits | None = None
+    model: str | None, settings: Mapping[str, str], *, shape: Shape = SHAPE, limits: Limits | None = None
 ) -> Server:
     """A server of our own for a `with` block. Without a `model` it serves a random checkpoint of `shape`."""
     checkpoint, settings = served(model, settings, shape)
     return Server(checkpoint, settings, assemble=assemble, limits=limits)
 
 
-def served(model: Path | None, settings: Mapping[str, str], shape: Shape = SHAPE) -> tuple[Path, Mapping[str, str]]:
-    """The checkpoint, and the settings with what suits it: the folder `model`, or else a random one of `shape`."""
+def served(model: str | None, settings: Mapping[str, str], shape: Shape = SHAPE) -> tuple[Path, Mapping[str, str]]:
+    """The checkpoint, and the settings with what suits it: `model`, a folder or hub name, or a random one of `shape`."""
     if model is not None:
-        return model, settings
+        return find_checkpoint(model), settings
     checkpoint = CACHE / f"checkpoint-{shape.layers}x{shape.hidden}"
     if not (checkpoint / "config.json").is_file():
         draft = checkpoint.with_name(f"{checkpoint.name}.draft")
@@ -59,7 +60,7 @@ def served(model: Path | None, settings: Mapping[str, str], shape: Shape = SHAPE
 
 
 @contextmanager
-def attached_or_own(attach: str | None, model: Path | None, settings: Mapping[str, str]) -> Iterator[Target]:
+def attached_or_own(attach: str | None, model: str | None, settings: Mapping[str, str]) -> Iterator[Target]:
     """The server on the host `attach` with Triton's default ports, or one of our own."""
     if attach:
         yield Target(f"{attach}:8001", f"http://{attach}:8000", f"http://{attach}:8002")
