@@ -47,7 +47,7 @@ def own(
 
 
 def served(model: str | None, settings: Mapping[str, str], shape: Shape = SHAPE) -> tuple[Path, Mapping[str, str]]:
-    """The checkpoint, and the settings with what suits it: `model`, a folder or hub name, or a random one of `shape`."""
+    """The checkpoint, and its settings: `model`, a folder or hub name, or a random one of `shape`."""
     if model is not None:
         return find_checkpoint(model), settings
     checkpoint = CACHE / f"checkpoint-{shape.layers}x{shape.hidden}"

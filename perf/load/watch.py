@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,18 +56,14 @@ def sample(server: Server, seconds: float, requests: int) -> Sample:
 
 def _holding(processes: list[psutil.Process]) -> Holding:
     memory, handles, threads = 0, 0, 0
-    for process in _alive(processes):
-        # A worker may end between two of the questions.
-        with contextlib.suppress(psutil.NoSuchProcess):
-            sizes = process.memory_info()
+    for process in processes:
+        # A worker may end between two of the questions; one that has, and is not yet waited for, has nothing open.
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            sizes, opened, running = process.memory_info(), process.num_fds(), process.num_threads()
             memory += sizes.rss - sizes.shared
-            handles += process.num_fds()
-            threads += process.num_threads()
+            handles += opened
+            threads += running
     return Holding(memory / MIB, handles, threads)
-
-
-def _alive(processes: list[psutil.Process]) -> Iterator[psutil.Process]:
-    return (process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
 
 
 def _allocated(path: Path) -> int:
