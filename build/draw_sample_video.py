@@ -12,10 +12,12 @@ from demo_checkpoint.world import HEIGHT, WIDTH, make_script
 from PIL import Image, ImageDraw, ImageFont
 
 EXAMPLES = Path(__file__).parents[1] / "client" / "examples"
-SEED = 0
-SECONDS = 12.0
+SEED = 41
+SECONDS = 16.0
+FRAMES_PER_ROW = 8
 CAPTION_PIXELS = 14
-GAP_PIXELS = 4
+FRAME_PIXELS = (WIDTH + 4, HEIGHT + CAPTION_PIXELS + 4)
+"""With the caption and the gap to the next frame."""
 
 
 def draw_strip(video: Path, picture: Path) -> None:
@@ -23,13 +25,15 @@ def draw_strip(video: Path, picture: Path) -> None:
     file = video.read_bytes()
     seen = look_at(file)
     frames = decode(file)[seen.frames[:, 0]]
-    strip = Image.new("RGB", (len(frames) * (WIDTH + GAP_PIXELS) - GAP_PIXELS, HEIGHT + CAPTION_PIXELS), "white")
+    rows = -(-len(frames) // FRAMES_PER_ROW)
+    strip = Image.new("RGB", (FRAMES_PER_ROW * FRAME_PIXELS[0], rows * FRAME_PIXELS[1]), "white")
     pen = ImageDraw.Draw(strip)
     for index, (frame, timestamp) in enumerate(zip(frames, seen.timestamps, strict=True)):
-        left = index * (WIDTH + GAP_PIXELS)
-        pen.text((left, 0), f"{timestamp} s", fill="black", font=ImageFont.load_default(11))
-        strip.paste(Image.fromarray(frame), (left, CAPTION_PIXELS))
-    strip.save(picture, optimize=True)
+        row, column = divmod(index, FRAMES_PER_ROW)
+        left, top = column * FRAME_PIXELS[0], row * FRAME_PIXELS[1]
+        pen.text((left, top), f"{timestamp} s", fill="black", font=ImageFont.load_default(11))
+        strip.paste(Image.fromarray(frame), (left, top + CAPTION_PIXELS))
+    strip.quantize(96).save(picture, optimize=True)
 
 
 if __name__ == "__main__":
