@@ -13,6 +13,7 @@ from dataclasses import asdict
 import report
 from checkpoint_factory import Shape
 from qwen3_vl_client import AsyncClient
+from server.deployment import end_on_signals
 
 from load import target
 from load.driver import ANSWERED, Outcome, closed_loop, tokens_per_second
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="the median of them counts (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     arguments = parser.parse_args()
+    end_on_signals()
     if not {1, 8} <= set(arguments.concurrency):
         parser.error(f"--concurrency is {arguments.concurrency}; 1 and 8 must be among them, they are compared")
     found: dict[int, list[Outcome]] = {concurrency: [] for concurrency in arguments.concurrency}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import report
 from qwen3_vl_client import AsyncClient, Timeouts
+from server.deployment import end_on_signals
 from server.supervisor import Limits
 from server.triton import STAGES
 from serving import Server
@@ -100,6 +101,7 @@ def main() -> None:
     parser.add_argument("--calm-seconds", type=float, default=4.0, help="between two kills (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=8)
     arguments = parser.parse_args()
+    end_on_signals()
     with target.own(arguments.model, {"decoder.kv_cache_tokens": "32768"}, limits=LIMITS) as server:
         kills, outcomes = asyncio.run(chaos(server, arguments.kills, arguments.calm_seconds, arguments.concurrency))
         restarts = server.heals()["triton"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import report
 from qwen3_vl_client import AsyncClient
+from server.deployment import end_on_signals
 from serving import Server
 
 from load import target
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=20.0, help="offered load by capacity (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long it is offered (default: %(default)s)")
     arguments = parser.parse_args()
+    end_on_signals()
     with target.own(arguments.model, SETTINGS) as server:
         run = asyncio.run(overload(server, arguments.factor, arguments.seconds))
         heals = sum(server.heals().values())

@@ -14,6 +14,7 @@ from dataclasses import asdict
 import report
 from checkpoint_factory import SHAPES
 from qwen3_vl_client import AsyncClient
+from server.deployment import end_on_signals
 from serving import Server
 
 from load import target
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--concurrency", type=int, default=8)
     arguments = parser.parse_args()
+    end_on_signals()
     with target.own(arguments.model, SETTINGS, shape=SHAPES["small"]) as server:
         outcomes, samples = asyncio.run(soak(server, arguments.requests, arguments.concurrency))
         heals = sum(server.heals().values())

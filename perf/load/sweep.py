@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import report
+from server.deployment import end_on_signals
 
 from load import analyzer, scenarios, target
 from load.alone import stages_alone
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=30, help="per user, at most 4 users (default: %(default)s)")
     parser.add_argument("--tokens", type=int, default=32, help="of each answer (default: %(default)s)")
     arguments = parser.parse_args()
+    end_on_signals()
     runs = sweep(arguments, target.CACHE / "perf_analyzer")
     rows = [one.row() for one in runs]
     ensemble = [one for one in runs if one.scenario == "ensemble"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import report
+from server.deployment import end_on_signals
 
 from load import target
 from load.metrics import Counters, read_counters
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--steady-seconds", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=32, help="of a steady user's answers (default: %(default)s)")
     arguments = parser.parse_args()
+    end_on_signals()
     settings = {"video_preprocess.media_root": str(video_files()[0].parent)}
     with target.attached_or_own(arguments.attach, arguments.model, settings) as served:
         before = read_counters(served.metrics)
