@@ -115,7 +115,13 @@ def main() -> None:
     failed = [one for one in outcomes if one.result != ANSWERED]
     report.finish(
         "load-chaos",
-        workload={**{name: str(value) for name, value in vars(arguments).items()}, "supervisor": str(LIMITS)},
+        workload={
+            "kills": arguments.kills,
+            "calm_seconds": arguments.calm_seconds,
+            "concurrency": arguments.concurrency,
+            "checkpoint": str(arguments.model or target.SHAPE),
+            "supervisor": str(LIMITS),
+        },
         columns=("stage", "kills", "median seconds", "p95", "longest"),
         rows=[
             (stage, len(found), float(np.median(found)), float(np.percentile(found, 95)), max(found))

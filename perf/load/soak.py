@@ -20,7 +20,7 @@ from serving import Server
 from load import target
 from load.driver import ANSWERED, Outcome, closed_loop
 from load.trend import Trend, trend
-from load.watch import Sample, sample
+from load.watch import WORKERS, Sample, sample
 from load.workload import mixed
 
 SETTINGS = {"decoder.kv_cache_tokens": "8192"}
@@ -103,7 +103,11 @@ def main() -> None:
         watch(f"memory of {process}", "MiB", lambda one, name=process: one.processes[name].memory_mib)  # type: ignore[misc]
     watch("shared memory", "MiB", lambda one: one.shared_memory_mib)
     for kind in ("handles", "threads"):
-        before, after = (sum(getattr(holding, kind) for holding in one.processes.values()) for one in (first, last))
+        # Idle workers are kept for the next request, one more or less.
+        before, after = (
+            sum(getattr(holding, kind) for name, holding in one.processes.items() if name != WORKERS)
+            for one in (first, last)
+        )
         rows.append((kind, "", before, "", after, ""))
         figures.append(report.Figure(f"{kind} that were not given back", after - before, "", at_most=0))
     rows.append(

@@ -105,7 +105,7 @@ def main() -> None:
     mixed = sum(row.requests for row in rows if not row.name.endswith(FIRST_WORD))
     report.finish(
         "load-users",
-        workload={name: str(value) for name, value in vars(arguments).items()},
+        workload={name: str(value) for name, value in vars(arguments).items() if name != "results"},
         columns=("request", "requests", "failures", "per second", "p50", "p90", "p95", "p99"),
         rows=[
             (row.name, row.requests, row.failures, row.per_second, *row.percentiles.values()) for row in [*rows, steady]
