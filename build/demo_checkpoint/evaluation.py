@@ -89,7 +89,8 @@ def starting_later(case: Case, seconds: float) -> Case:
     file = encode(draw_frames(case.script), case.script.frames_per_second, start=seconds)
     timestamps = tuple(f"{float(timestamp) + seconds:.1f}" for timestamp in case.track.timestamps)
     track = replace(case.track, timestamps=timestamps)
-    asked = [Asker(track, question.language, np.random.default_rng(0)).ask("when") for question in case.questions]
+    languages = dict.fromkeys(question.language for question in case.questions)
+    asked = [Asker(track, language, np.random.default_rng(0)).ask("when") for language in languages]
     return replace(case, file=file, track=track, questions=tuple(question for question in asked if question))
 
 
