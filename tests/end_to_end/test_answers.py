@@ -26,7 +26,11 @@ def test_streamed_pieces_are_the_whole_answer(server, clip):
 
 
 def test_usage_tells_what_was_looked_at(server, clip):
-    usage = wire.ask(server.grpc_url, wire.question("What?", video=[clip], sampling=GREEDY)).usage
+    # Words before the video that no other prompt begins with: nothing of it is held.
+    content = [{"type": "text", "text": "Count:"}, {"type": "video", "video": 0}, {"type": "text", "text": "What?"}]
+    asked = wire.question(messages=[{"role": "user", "content": content}], video=[clip], sampling=GREEDY)
+    first, second = wire.ask(server.grpc_url, asked), wire.ask(server.grpc_url, asked)
+    usage = first.usage
     (medium,) = usage["media"]
     frames, rows, columns = medium["grid"]
     assert medium["kind"] == "video"
@@ -37,6 +41,10 @@ def test_usage_tells_what_was_looked_at(server, clip):
     seconds = usage["seconds"]
     assert seconds["total"] >= seconds["first_token"] > 0
     assert set(seconds) >= {"preprocess", "encode", "decoder"}
+    # The second time all but the last token is held: nothing is decoded or encoded.
+    assert second.usage["cached_tokens"] == usage["prompt_tokens"] - 1
+    assert "encode" not in second.usage["seconds"]
+    assert second.token_ids == first.token_ids
 
 
 def test_media_change_the_answer(server, clip, picture):
