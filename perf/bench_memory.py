@@ -16,10 +16,6 @@ from qwen3_vl_client import Client, Qwen3VLError
 from rich.progress import track
 from serving import Server
 
-WARM_UP = 0.3
-"""The share of the requests after which memory must have settled."""
-
-
 def resident_mib(pid: int) -> float:
     """Resident memory without what is shared with other processes: tensors in /dev/shm are counted once, elsewhere."""
     fields = Path(f"/proc/{pid}/statm").read_text().split()
@@ -47,7 +43,8 @@ def ask(client: Client, number: int, videos: list[bytes], images: list[bytes]) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-memory", description=__doc__)
-    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--warm-up", type=int, default=1000, help="requests before the first that counts")
+    parser.add_argument("--requests", type=int, default=1000, help="requests that count")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         checkpoint = Path(folder) / "checkpoint"
@@ -60,16 +57,16 @@ def main() -> None:
         images = [make_image(width=64 + 32 * seed, height=100, seed=seed) for seed in range(5)]
         memory: dict[str, list[float]] = {}
         with Server(checkpoint, {"decoder.kv_cache_tokens": "16384"}) as server, Client(server.grpc_url) as client:
-            for number in track(range(arguments.requests), "requests"):
+            for number in track(range(arguments.warm_up + arguments.requests), "requests"):
                 ask(client, number, videos, images)
                 for name, pid in server.pids().items():
                     memory.setdefault(name, []).append(resident_mib(pid))
 
-    settled = int(arguments.requests * WARM_UP)
     window = max(1, arguments.requests // 10)
     rows, figures = [], []
     for name, values in memory.items():
-        before, after = statistics.median(values[settled : settled + window]), statistics.median(values[-window:])
+        counted = values[arguments.warm_up :]
+        before, after = statistics.median(counted[:window]), statistics.median(counted[-window:])
         rows.append((name, values[0], before, after, max(values)))
         figures.append(report.Figure(f"{name}: growth after warm-up", 100 * (after / before - 1), "%", at_most=2))
     report.finish(
