@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import report
 from checkpoint_factory import make_checkpoint
 from media import make_image, make_video
@@ -16,10 +17,19 @@ from qwen3_vl_client import Client, Qwen3VLError
 from rich.progress import track
 from serving import Server
 
+
 def resident_mib(pid: int) -> float:
     """Resident memory without what is shared with other processes: tensors in /dev/shm are counted once, elsewhere."""
     fields = Path(f"/proc/{pid}/statm").read_text().split()
     return (int(fields[1]) - int(fields[2])) * 4096 / 2**20
+
+
+def resident(server: Server) -> dict[str, float]:
+    """MiB of each process; stage 1's workers come and go, and count as one."""
+    pids = server.pids()
+    workers = psutil.Process(pids["video_preprocess"]).children(recursive=True)
+    alone = {name: resident_mib(pid) for name, pid in pids.items()}
+    return {**alone, "workers": sum(resident_mib(worker.pid) for worker in workers)}
 
 
 def ask(client: Client, number: int, videos: list[bytes], images: list[bytes]) -> None:
@@ -59,16 +69,22 @@ def main() -> None:
         with Server(checkpoint, {"decoder.kv_cache_tokens": "16384"}) as server, Client(server.grpc_url) as client:
             for number in track(range(arguments.warm_up + arguments.requests), "requests"):
                 ask(client, number, videos, images)
-                for name, pid in server.pids().items():
-                    memory.setdefault(name, []).append(resident_mib(pid))
+                for name, mib in resident(server).items():
+                    memory.setdefault(name, []).append(mib)
 
+    memory["all"] = [sum(values) for values in zip(*memory.values(), strict=True)]
     window = max(1, arguments.requests // 10)
-    rows, figures = [], []
+    rows, growth = [], {}
     for name, values in memory.items():
         counted = values[arguments.warm_up :]
         before, after = statistics.median(counted[:window]), statistics.median(counted[-window:])
+        growth[name] = after - before
         rows.append((name, values[0], before, after, max(values)))
-        figures.append(report.Figure(f"{name}: growth after warm-up", 100 * (after / before - 1), "%", at_most=2))
+    whole = rows[-1][2]
+    # In shares of the whole: some hundred kilobytes are much for the smallest process, and little for a server.
+    figures = [
+        report.Figure(f"{name}: growth", 100 * mib / whole, "% of all", at_most=1) for name, mib in growth.items()
+    ]
     report.finish(
         "bench-memory",
         workload={**vars(arguments), "kinds": "text, video ×2, image, rubbish, left in the middle, in turn"},
