@@ -23,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--model", default="", help="a checkpoint's folder or hub name; empty: the demo's")
     parser.add_argument("--video", type=Path, default=ROOT / "client" / "examples" / "scenes.mp4")
-    parser.add_argument("--question", default="Which word is shown?")
+    parser.add_argument("--question", default="When does the word SUN appear?")
     arguments = parser.parse_args()
     end_on_signals()
     endpoints = Endpoints(HOST, *free_ports(HOST, 4))

@@ -14,7 +14,7 @@ from serving import Server
 
 SEED = 11
 SECONDS = 4
-BARS = {"which word": 0.9, "how many": 0.8}
+BARS = {"when in minutes": 0.8, "how many": 0.7}
 VIDEOS = 10
 
 
