@@ -34,14 +34,14 @@ GATED_ENGINE = """
 import engine.pytorch.pytorch_engine as _engine, time
 from pathlib import Path
 
-_step = _engine.PyTorchEngine._step
+_launch = _engine.PyTorchEngine._launch
 
 def _gated(self, work):
     while not Path({gate!r}).exists():
         time.sleep(0.01)
-    _step(self, work)
+    return _launch(self, work)
 
-_engine.PyTorchEngine._step = _gated
+_engine.PyTorchEngine._launch = _gated
 """
 
 COUNTED_SENDING = """
