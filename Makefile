@@ -1,8 +1,8 @@
 # Everything is set up in .venv and .cache by the target that needs it; a second run starts in seconds.
 
-SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 # The first that is supported; looked for only when .venv is made.
-PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -57,7 +57,7 @@ help: ## Show this help
 	@echo
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
 	@echo
-	@echo '  PYTHON=python3            the Python, 3.10 to 3.12, that .venv is made with'
+	@echo '  PYTHON=python3            the Python, 3.11 or 3.12, that .venv is made with'
 	@echo '  MODEL=                    serve, demo: a checkpoint, folder or hub name; empty: the demo checkpoint'
 	@echo '  HOST=127.0.0.1            serve: the address to listen on'
 	@echo '  HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002 HEALTH_PORT=8003'
@@ -193,7 +193,7 @@ clean: ## Remove what was set up: .venv and .cache
 # One stamp per set of packages: a target installs no more than it needs, once.
 
 $(VENV)/bin/python:
-	@test -n '$(PYTHON)' || { echo 'error: no Python 3.10, 3.11 or 3.12 is on the PATH. Install one' \
+	@test -n '$(PYTHON)' || { echo 'error: no Python 3.11 or 3.12 is on the PATH. Install one' \
 		'(Debian, Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@command -v '$(PYTHON)' >/dev/null || { echo 'error: PYTHON=$(PYTHON) is not a program' >&2; exit 1; }
 	@PYTHONPATH=build $(PYTHON) -m server.prerequisites

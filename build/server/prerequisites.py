@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # Triton's wheel has stubs for these, and the pinned packages have wheels for them.
-PYTHON_VERSIONS = ((3, 10), (3, 12))
+PYTHON_VERSIONS = ((3, 11), (3, 12))
 # The platform tag of the wheel, manylinux_2_35.
 GLIBC_VERSION = (2, 35)
 SHARED_MEMORY = Path("/dev/shm")
@@ -38,7 +38,7 @@ def check_platform(
     oldest, newest = PYTHON_VERSIONS
     if not oldest <= python <= newest:
         raise PrerequisiteError(
-            f"Python {python[0]}.{python[1]} is too {'old' if python < oldest else 'new'}: 3.10, 3.11 and 3.12 are"
+            f"Python {python[0]}.{python[1]} is too {'old' if python < oldest else 'new'}: 3.11 and 3.12 are"
             " supported. Install one of them and run `make PYTHON=python3.11 ...`"
         )
     if (system, machine) != ("Linux", "x86_64"):

@@ -26,14 +26,14 @@ def test_this_machine_is_supported():
 
 
 @pytest.mark.parametrize(
-    ("python", "said"), [((3, 9), "Python 3.9 is too old: 3.10, 3.11 and 3.12"), ((3, 13), "Python 3.13 is too new")]
+    ("python", "said"), [((3, 10), "Python 3.10 is too old: 3.11 and 3.12"), ((3, 13), "Python 3.13 is too new")]
 )
 def test_python_version(python, said):
     with pytest.raises(PrerequisiteError, match=said):
         check_platform(python=python)
 
 
-@pytest.mark.parametrize("python", [(3, 10), (3, 12)])
+@pytest.mark.parametrize("python", [(3, 11), (3, 12)])
 def test_both_ends_of_the_python_versions(python):
     check_platform(python=python)
 
@@ -102,5 +102,5 @@ def test_make_names_a_python_that_is_not_supported(tmp_path):
         (tmp_path / tool).symlink_to(shutil.which(tool))
     made = subprocess.run(arguments, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
     assert made.returncode != 0
-    assert "no Python 3.10, 3.11 or 3.12 is on the PATH" in made.stderr
+    assert "no Python 3.11 or 3.12 is on the PATH" in made.stderr
     assert not (tmp_path / "venv").exists()
