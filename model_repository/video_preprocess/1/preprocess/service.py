@@ -126,7 +126,7 @@ class Service:
             error = ResourceExhaustedError(f"{self._max_requests} requests are being served, as many as are accepted")
             outbox.close(str(error))
             return
-        self._pool.submit(self._serve, inputs, outbox, session)
+        self._pool.submit(self._serve, inputs, outbox)
 
     def shut_down(self) -> None:
         """Ends every session with an error and every thread."""
@@ -135,12 +135,12 @@ class Service:
         self._heart.join()
         self._workers.shut_down()
 
-    def _serve(self, inputs: Inputs, outbox: Outbox, session: str) -> None:
+    def _serve(self, inputs: Inputs, outbox: Outbox) -> None:
         try:
-            serve(inputs, self._stage, outbox, session, self._stopping)
+            serve(inputs, self._stage, outbox, self._stopping)
         finally:
             with self._live_changes:
-                del self._live[session]
+                del self._live[outbox.session]
 
     def _beat(self) -> None:
         while not self._stopping.wait(self._heartbeat_seconds / 4):

@@ -90,7 +90,7 @@ class Outbox:
         self._sender.send(json.dumps({"session": self.session, "sent": self._sent, **header}), chunk)
 
 
-def serve(inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: threading.Event) -> None:
+def serve(inputs: Inputs, stage: Stage, outbox: Outbox, stopping: threading.Event) -> None:
     """Serves one request to its end, whatever that is; raises nothing."""
     try:
         # The FIFO is closed last: stage 3 takes its end for the end of this process, and would say so first.
@@ -100,7 +100,7 @@ def serve(inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: 
                 if request.look:
                     _look(request, stage, outbox, stopping)
                 else:
-                    credits = Credits(stage.credits_directory, session, stopping)
+                    credits = Credits(stage.credits_directory, outbox.session, stopping)
                     ending.callback(credits.close)
                     _run(request, stage, outbox, credits)
             except SessionOver:
@@ -108,12 +108,12 @@ def serve(inputs: Inputs, stage: Stage, outbox: Outbox, session: str, stopping: 
             except RequestError as error:
                 outbox.close(str(error))
             except Exception as error:
-                outbox.close(_internal(error, session))
+                outbox.close(_internal(error, outbox.session))
             else:
                 outbox.close()
     except Exception:
         # Triton took back the request: there is nobody left to tell.
-        log.exception("session %s could not be closed", session)
+        log.exception("session %s could not be closed", outbox.session)
 
 
 def _look(request: Request, stage: Stage, outbox: Outbox, stopping: threading.Event) -> None:
