@@ -18,7 +18,7 @@ RUN PYTHONPATH=/opt/qwen3-vl/build /opt/qwen3-vl/.venv/bin/python -c \
 
 FROM python:3.11.14-slim-bookworm
 RUN useradd --create-home --uid 1000 server \
-    && mkdir --parents /data/checkpoints /data/repository \
+    && mkdir --parents /data/checkpoints /data/media /data/repository \
     && chown --recursive 1000 /data
 COPY --from=packages --chown=1000 /opt/qwen3-vl /opt/qwen3-vl
 COPY --chown=1000 model_repository /opt/qwen3-vl/model_repository
@@ -26,6 +26,8 @@ USER 1000
 WORKDIR /opt/qwen3-vl
 # The checkpoint, where MODEL is a name on the hub.
 ENV HF_HOME=/data/checkpoints MODEL=""
+# The folder below which video_uri may name files; empty: none.
+ENV MEDIA_ROOT=""
 VOLUME ["/data"]
 EXPOSE 8000 8001 8002 8003
 # Ready is what a model has answered (build/server/health.py), not what listens.
@@ -33,4 +35,5 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=5m --retries=3 \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8003/ready', timeout=4)"]
 # The supervisor ends Triton and its stages when it is told to stop.
 STOPSIGNAL SIGTERM
-CMD ["sh", "-c", "exec .venv/bin/python build/serve.py --model \"$MODEL\" --repository /data/repository --host 0.0.0.0"]
+CMD ["sh", "-c", "exec .venv/bin/python build/serve.py --model \"$MODEL\" --media-root \"$MEDIA_ROOT\" \
+    --repository /data/repository --host 0.0.0.0"]
