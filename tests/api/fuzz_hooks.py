@@ -23,6 +23,8 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
             body[name] = _SHORT
     if all(body.get(name) is None for name in _LIMITS):
         body["max_tokens"] = _SHORT
+    if body.get("long_video") == "always":
+        body["long_video"] = "auto"
     if isinstance(body.get("video"), str) and len(body["video"]) % 2 == 0:
         body["video"] = _MEDIA["video_url"]
     for part in _parts(body):

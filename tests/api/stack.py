@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from checkpoint_factory import SHAPES, make_checkpoint
@@ -69,6 +73,20 @@ def api_settings(triton: Server, media_root: Path) -> Settings:
         max_body_bytes=4 * 2**20,
         requests_per_minute=1_000_000,
     )
+
+
+@contextlib.contextmanager
+def asking(api: str, body: dict[str, Any]) -> Iterator[socket.socket]:
+    """A connection that has sent a request; it is closed without a word at the end."""
+    where = urlsplit(api)
+    content = json.dumps(body).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer key-of-ann\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    with socket.create_connection((str(where.hostname), int(where.port or 0))) as connection:
+        connection.sendall(head.encode() + content)
+        yield connection
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
 import pytest
-from api.stack import wait_until
+from api.stack import asking, wait_until
 from openai import OpenAI
 
 LONG = {
@@ -28,20 +24,6 @@ VIDEO = {
     "messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "clips/clip.mp4"}}]}],
     "max_tokens": 7000,
 }
-
-
-@contextlib.contextmanager
-def asking(api: str, body: dict[str, Any]) -> Iterator[socket.socket]:
-    """A connection that has sent a request; it is closed without a word at the end."""
-    where = urlsplit(api)
-    content = json.dumps(body).encode()
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer key-of-ann\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    )
-    with socket.create_connection((str(where.hostname), int(where.port or 0))) as connection:
-        connection.sendall(head.encode() + content)
-        yield connection
 
 
 @pytest.mark.parametrize("body", [LONG, VIDEO], ids=["text", "video"])

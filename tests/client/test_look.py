@@ -31,3 +31,13 @@ def test_errors_have_their_class(client: Client) -> None:
         client.look(uri="a.mp4", question="error invalid_argument: fps is -1")
     with Client("127.0.0.1:1") as nobody, pytest.raises(ServerUnavailable, match="make serve"):
         nobody.look(uri="a.mp4")
+
+
+def test_look_at_what_a_conversation_shows(server: ScriptedServer, client: Client, video: Path) -> None:
+    messages = [{"role": "user", "content": [{"type": "video", "video": video}, {"type": "text", "text": "Hi"}]}]
+
+    async def look() -> object:
+        async with AsyncClient(server.url) as asynchronous:
+            return await asynchronous.look_chat(messages, fps=1)
+
+    assert client.look_chat(messages, fps=1) == asyncio.run(look()) == client.look(video, fps=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import wire
+from processes import descendants, is_gone, shared_memory_of
 from server.supervisor import Limits, ServerError
 from server.triton import STAGES, free_ports
 from serving import Server
@@ -48,14 +48,6 @@ def until(holds, seconds: float = 30) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def is_gone(pid: int) -> bool:
-    """A zombie that its parent has yet to read is gone too."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_answers_and_says_that_it_is_ready(server):
@@ -139,11 +131,10 @@ def test_nothing_is_left(toy_stages):
     with Server(Path(), assemble=toy_stages) as server:
         pids = server.pids()
         os.kill(pids["decoder"], signal.SIGKILL)
-        regions = {
-            (Path("/proc") / str(pids[stage]) / "cmdline").read_text().split("\0")[2:3][0] for stage in STAGES[1:]
-        }
+        regions = shared_memory_of([pids[stage] for stage in STAGES[1:]])
+        assert len(regions) == len(STAGES) - 1
     assert all(is_gone(pid) for pid in pids.values())
-    assert not [region for region in regions if (Path("/dev/shm") / region).exists()]
+    assert not [region for region in regions if region.exists()]
     assert not server.repository.parent.exists()
 
 
@@ -169,7 +160,7 @@ def serving(tmp_path):
 def test_ctrl_c_ends_everything(serving, tmp_path, number):
     """In the middle of an answer: no process, no FIFO and no shared memory stays."""
     process, grpc = serving
-    children = _descendants(process.pid)
+    children = descendants(process.pid)
     assert len(children) == 1 + len(STAGES)
     request = wire.Request(f"127.0.0.1:{grpc}", wire.question("hi", sampling={"max_tokens": 1000}))
     next(iter(request))
@@ -188,15 +179,3 @@ def test_port_that_is_taken_is_named(serving, tmp_path):
     assert second.returncode == 1
     assert f"port {grpc} of 127.0.0.1 cannot be used" in second.stderr
     assert "GRPC_PORT=PORT" in second.stderr
-
-
-def _descendants(pid: int) -> list[int]:
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        # Processes of other tests come and go.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    found = [pid]
-    for ancestor in found:
-        found += [child for child, parent in parents.items() if parent == ancestor]
-    return found[1:]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qwen3_vl_client import Answer, Look, LookedMedium, Timings, Usage
+from qwen3_vl_client import Answer, Look, LookedMedium, TextDelta, Timings, Usage
 
 SCENE_SECONDS = 50.0
 
@@ -38,25 +38,60 @@ class Narrator:
     asked: list[Mapping[str, Any]] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
+    reading: int = 0
+    most_reading: int = 0
     cancelled: int = 0
 
-    async def look(self, video: object, uri: object, subtitles: object, video_options: Mapping[str, Any]) -> Look:
+    async def look(
+        self, video: object, uri: object, subtitles: object, question: str, video_options: Mapping[str, Any]
+    ) -> Look:
         wanted = int(video_options.get("end", self.seconds) - video_options.get("start", 0))
         cuts = tuple(float(time) for time in range(50, int(self.seconds), 50))
         medium = LookedMedium("video", (1, 4, 4), (0.5,), self.seconds, cuts, ())
         return Look(min(wanted, self.context), wanted, self.context_length, (medium,))
 
-    async def ask(self, video: object = None, *, question: str, **request: Any) -> Answer:
-        self.asked.append({"question": question, **request})
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
+    def stream(self, video: object = None, *, question: str, **request: Any) -> Telling:
+        return Telling(self, question, request)
+
+    def tell(self, question: str, request: Mapping[str, Any]) -> str:
+        """The answer to one request."""
+        options = request.get("video_options")
+        return merge(question) if options is None else self.answer(options["start"], options["end"])
+
+
+class Telling:
+    """One answer of a narrator, read and then told."""
+
+    def __init__(self, narrator: Narrator, question: str, request: Mapping[str, Any]) -> None:
+        self.narrator = narrator
+        self.question = question
+        self.request = request
+        self.text = ""
+
+    async def __aenter__(self) -> Telling:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def __aiter__(self) -> AsyncIterator[TextDelta]:
+        narrator = self.narrator
+        narrator.asked.append({"question": self.question, **self.request})
+        narrator.running += 1
+        narrator.reading += 1
+        narrator.most_running = max(narrator.most_running, narrator.running)
+        narrator.most_reading = max(narrator.most_reading, narrator.reading)
         try:
             await asyncio.sleep(0.01)
+            narrator.reading -= 1
+            self.text = narrator.tell(self.question, self.request)
+            yield TextDelta(self.text)
+            await asyncio.sleep(0.03)
         except asyncio.CancelledError:
-            self.cancelled += 1
+            narrator.cancelled += 1
             raise
         finally:
-            self.running -= 1
-        options = request.get("video_options")
-        text = merge(question) if options is None else self.answer(options["start"], options["end"])
-        return Answer(text, "stop", Usage(), Timings(), "0" * 32)
+            narrator.running -= 1
+
+    async def result(self) -> Answer:
+        return Answer(self.text, "stop", Usage(), Timings(), "0" * 32)

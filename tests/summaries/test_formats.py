@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from qwen3_vl_client.summaries import FORMATS, Chapter, Note, Summary, clock
+from qwen3_vl_client.summaries import FORMATS, Chapter, Note, Summary, brief, clock
 
 SUMMARY = Summary(
     title="Weather",
@@ -49,3 +49,16 @@ def test_vtt() -> None:
     assert FORMATS["vtt"](SUMMARY) == (
         "WEBVTT\n\n00:00:00.000 --> 00:01:01.250\nRain &amp; wind\n\n00:01:01.250 --> 01:06:40.000\n太阳\n"
     )
+
+
+def test_brief_says_as_much_as_there_is_room_for() -> None:
+    whole = FORMATS["markdown"](SUMMARY)
+    assert brief(SUMMARY, len(whole.encode())) == whole
+    titles = brief(SUMMARY, len(whole.encode()) - 1)
+    assert SUMMARY.chapters[0].title in titles
+    assert not any(point in titles for chapter in SUMMARY.chapters for point in chapter.key_points)
+    account = brief(SUMMARY, len(titles.encode()) - 1)
+    assert SUMMARY.text in account
+    assert SUMMARY.chapters[-1].title not in account
+    assert SUMMARY.text.startswith(brief(SUMMARY, 5))
+    assert all(len(brief(SUMMARY, room).encode()) <= room for room in range(len(whole.encode())))

@@ -89,6 +89,12 @@ def test_no_more_in_flight_than_allowed() -> None:
     assert narrator.most_running == 3
 
 
+def test_two_are_read_while_the_others_are_answered() -> None:
+    narrator = Narrator(seconds=1000)
+    run(narrator, part_seconds=100, in_flight=5)
+    assert (narrator.most_reading, narrator.most_running) == (2, 5)
+
+
 def test_leaving_early_cancels_what_runs() -> None:
     narrator = Narrator(seconds=1000)
 
@@ -119,10 +125,10 @@ def test_full_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     refusals = iter([True, True, False])
 
     class Full(Narrator):
-        async def ask(self, *arguments: Any, **request: Any) -> Any:
+        def tell(self, *request: Any) -> str:
             if next(refusals, False):
                 raise ResourceExhausted("full")
-            return await super().ask(*arguments, **request)
+            return super().tell(*request)
 
     assert summary(Full(seconds=100)).title == "From 0"
     refusals = iter([True] * 3)
@@ -132,10 +138,10 @@ def test_full_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_interrupted_summary_goes_on_where_it_was(tmp_path: Path) -> None:
     class Breaks(Narrator):
-        async def ask(self, *arguments: Any, **request: Any) -> Any:
-            if len(self.asked) == 3:
+        def tell(self, *request: Any) -> str:
+            if len(self.asked) == 4:
                 raise InternalError("broken")
-            return await super().ask(*arguments, **request)
+            return super().tell(*request)
 
     options = {"part_seconds": 200, "journal": tmp_path, "in_flight": 1}
     with pytest.raises(InternalError):
@@ -154,10 +160,10 @@ def test_interrupted_summary_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_other_options_are_another_journal(tmp_path: Path) -> None:
     class Breaks(Narrator):
-        async def ask(self, *arguments: Any, **request: Any) -> Any:
-            if len(self.asked) == 1:
+        def tell(self, *request: Any) -> str:
+            if len(self.asked) == 2:
                 raise InternalError("broken")
-            return await super().ask(*arguments, **request)
+            return super().tell(*request)
 
     for about in ("birds", "cars"):
         with pytest.raises(InternalError):
@@ -165,6 +171,13 @@ def test_other_options_are_another_journal(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
     first = json.loads(next(tmp_path.iterdir()).read_text())
     assert first["step"] == "part 0"
+
+
+def test_complete_summary_is_found_again_where_its_journal_is_kept(tmp_path: Path) -> None:
+    first = run(Narrator(seconds=1000), part_seconds=200, journal=tmp_path, keep_journal=True)
+    again = Narrator(seconds=1000)
+    assert run(again, part_seconds=200, journal=tmp_path, keep_journal=True)[-1] == first[-1]
+    assert again.asked == []
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,19 @@ class AsyncClient:
         outgoing = await asyncio.to_thread(request.look, video, question, uri, subtitles, merged)
         return await self._connection.look(outgoing, with_total(self._timeouts, timeout))
 
+    async def look_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        video_options: VideoOptions | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Look:
+        """What `chat` would look at; see `Client.look_chat`."""
+        merged = merge(None, video_options, options)[1]
+        outgoing = await asyncio.to_thread(request.look_chat, messages, merged)
+        return await self._connection.look(outgoing, with_total(self._timeouts, timeout))
+
     def summarize(
         self,
         video: Media | None = None,

@@ -169,14 +169,18 @@ class Client:
             Qwen3VLError: a video cannot be opened, or nobody answers; its class says why.
         """
         outgoing = request.look(video, question, uri, subtitles, merge(None, video_options, options)[1])
-        limit = with_total(self._timeouts, timeout).total
-        try:
-            call = self._stub.ModelStreamInfer(
-                iter([outgoing.message]), timeout=grpc_timeout(limit), metadata=self._address.metadata
-            )
-            return read_look(list(call), outgoing.request_id)
-        except grpc.RpcError as error:
-            raise errors.from_rpc(error, outgoing.request_id, self._address.url, answering=False) from error
+        return self._look(outgoing, timeout)
+
+    def look_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        video_options: VideoOptions | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Look:
+        """What `chat` would look at; errors are those of `look`."""
+        return self._look(request.look_chat(messages, merge(None, video_options, options)[1]), timeout)
 
     def summarize(
         self,
@@ -200,6 +204,16 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _look(self, outgoing: Outgoing, timeout: float | None) -> Look:
+        limit = with_total(self._timeouts, timeout).total
+        try:
+            call = self._stub.ModelStreamInfer(
+                iter([outgoing.message]), timeout=grpc_timeout(limit), metadata=self._address.metadata
+            )
+            return read_look(list(call), outgoing.request_id)
+        except grpc.RpcError as error:
+            raise errors.from_rpc(error, outgoing.request_id, self._address.url, answering=False) from error
 
     def _send(self, outgoing: Outgoing, timeout: float | None) -> "Stream":
         stream = Stream(self._stub, self._address, outgoing, with_total(self._timeouts, timeout))

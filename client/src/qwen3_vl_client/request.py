@@ -75,11 +75,12 @@ def look(
     """
     texts = {"text_input": [question.encode()]}
     attached = _Attached(media.listed(video), _listed(uri), [], media.listed(subtitles))
-    outgoing = _generate(texts, attached, {}, video_options)
-    outgoing.message.model_name = STAGE_1
-    outgoing.message.parameters["look"].bool_param = True
-    outgoing.message.outputs.add(name="chunk_header")
-    return outgoing
+    return _to_stage_1(_generate(texts, attached, {}, video_options))
+
+
+def look_chat(conversation: Sequence[Mapping[str, Any]], video_options: Mapping[str, Any]) -> Outgoing:
+    """Asks stage 1 alone what a conversation's next turn would look at; errors are those of `chat`."""
+    return _to_stage_1(chat(conversation, {}, video_options))
 
 
 def stop(request_id: str) -> service_pb2.ModelInferRequest:
@@ -131,6 +132,13 @@ def _generate(
     request.parameters["progress"].bool_param = True
     request.parameters["triton_enable_empty_final_response"].bool_param = True
     return Outgoing(request_id, request, sum(len(value) for values in tensors.values() for value in values))
+
+
+def _to_stage_1(outgoing: Outgoing) -> Outgoing:
+    outgoing.message.model_name = STAGE_1
+    outgoing.message.parameters["look"].bool_param = True
+    outgoing.message.outputs.add(name="chunk_header")
+    return outgoing
 
 
 def _subtitles(files: Sequence[Media | None]) -> list[bytes]:

@@ -12,6 +12,7 @@ import uvicorn
 from ..options import Tls
 from .app import create_app
 from .keys import read_keys
+from .long_videos import LongVideo
 from .settings import Settings
 
 # What runs when the API is told to end may take so long to end by itself.
@@ -45,6 +46,9 @@ def serve(
     cors_origin: Annotated[
         list[str] | None, typer.Option(metavar="ORIGIN", help="A page's origin that may call; several may be given.")
     ] = None,
+    long_video: Annotated[
+        LongVideo, typer.Option(help="When chats that do not say read videos part by part: if the context has no room.")
+    ] = "auto",
     max_body_mib: Annotated[int, typer.Option(help="Of a chat request with its data URIs.")] = 256,
     max_fetch_mib: Annotated[int, typer.Option(help="Of a medium that is fetched.")] = 2048,
     max_fetch_seconds: Annotated[float, typer.Option(help="How long that may take.")] = 60.0,
@@ -66,6 +70,7 @@ def serve(
             api_keys={} if api_keys is None else read_keys(api_keys),
             allowed_hosts=frozenset(allowed_host or ()),
             cors_origins=tuple(cors_origin or ()),
+            long_video=long_video,
             max_body_bytes=max_body_mib * 2**20,
             max_fetch_bytes=max_fetch_mib * 2**20,
             max_fetch_seconds=max_fetch_seconds,

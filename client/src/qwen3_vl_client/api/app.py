@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from ..aio import AsyncClient
 from ..connection import address
+from ..summaries import sweep_journals
 from ..uploads import Uploads
 from . import chat, errors, events, files, models, operations, summaries
 from .body_limit import BodyLimitMiddleware
@@ -25,7 +27,7 @@ from .limits import RequestLimits
 from .media_references import MediaReferences
 from .metrics import Metrics, MetricsMiddleware
 from .services import Services
-from .settings import UPLOADS_FOLDER, Settings
+from .settings import JOURNALS_FOLDER, UPLOADS_FOLDER, Settings
 
 _SWEEP_SECONDS = 60.0
 
@@ -52,13 +54,15 @@ def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         probe = EngineProbe(triton)
-        sweeping = asyncio.create_task(_sweep(uploads))
+        journals = uploads.folder / JOURNALS_FOLDER
+        sweeping = asyncio.create_task(_sweep(uploads, journals))
         async with AsyncClient(settings.url, tls=settings.tls, timeouts=settings.timeouts) as client:
             app.state.services = Services(
                 settings=settings,
                 client=client,
                 probe=probe,
                 uploads=uploads,
+                journals=journals,
                 references=MediaReferences(settings.media_root, uploads, fetcher),
                 keys=ApiKeys(settings.api_keys),
                 limits=RequestLimits(settings.requests_per_minute, settings.concurrent_requests),
@@ -121,8 +125,8 @@ def _describe_truthfully(app: FastAPI, names: Sequence[str]) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-async def _sweep(uploads: Uploads) -> None:
+async def _sweep(uploads: Uploads, journals: Path) -> None:
     while True:
         await asyncio.to_thread(uploads.sweep)
-        await asyncio.to_thread(summaries.sweep_journals, uploads.folder, uploads.expiry_seconds)
+        await asyncio.to_thread(sweep_journals, journals, uploads.expiry_seconds)
         await asyncio.sleep(_SWEEP_SECONDS)

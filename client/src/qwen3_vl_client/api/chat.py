@@ -10,10 +10,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from ..aio import AsyncStream
 from ..errors import Cancelled, Qwen3VLError
-from ..results import Answer, Event, TextDelta
+from ..results import Answer, TextDelta
+from ..summaries import journals_of
 from . import events
+from .answering import Answering, describe_progress
 from .chat_request import ChatRequest, ImagePart, Message, VideoPart
 from .chat_response import (
     AnswerMessage,
@@ -28,6 +29,8 @@ from .chat_response import (
 )
 from .disconnects import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from .errors import GENERATION_ERRORS, ErrorBody, describe
+from .frame_list import FrameTimes
+from .long_videos import LongVideos
 from .models import check_model
 from .services import CountedOwner, Resources, Services, Shared
 
@@ -55,10 +58,10 @@ async def create_chat_completion(
     check_model(body.model, shared)
     resources.enter_context(shared.limits.running(owner))
     try:
-        stream, first = await unless_gone(request, _begin(body, shared, owner, resources))
-        reply = _Reply(stream, body, shared)
+        answering = await unless_gone(request, _begin(body, shared, owner, resources))
+        reply = _Reply(answering, body, shared)
         if body.stream:
-            return StreamingResponse(reply.events(first), media_type=events.MEDIA_TYPE, headers=reply.headers)
+            return StreamingResponse(reply.events(), media_type=events.MEDIA_TYPE, headers=reply.headers)
         completion = await unless_gone(request, reply.completion())
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
@@ -68,35 +71,33 @@ async def create_chat_completion(
 class _Reply:
     """One answer, told in OpenAI's form."""
 
-    def __init__(self, stream: AsyncStream, body: ChatRequest, shared: Services) -> None:
-        self._stream = stream
+    def __init__(self, answering: Answering, body: ChatRequest, shared: Services) -> None:
+        self._answering = answering
         self._includes_usage = body.includes_usage
         self._metrics = shared.metrics
         self._head: dict[str, Any] = {
-            "id": f"chatcmpl-{stream.request_id}",
+            "id": f"chatcmpl-{answering.id}",
             "created": int(time.time()),
             "model": body.model,
         }
-        self.headers = {"x-request-id": str(stream.request_id), **events.HEADERS}
+        self.headers = {"x-request-id": answering.id, **events.HEADERS}
 
     async def completion(self) -> ChatCompletion:
-        """The whole answer; errors are those of `AsyncStream.result`."""
+        """The whole answer; errors are those of `Answering.result`."""
         answer = await self._answer()
         choice = Choice(message=AnswerMessage(content=answer.text), finish_reason=finish_reason(answer))
         return ChatCompletion(**self._head, choices=[choice], usage=usage(answer))
 
-    async def events(self, first: Event | None) -> AsyncIterator[str]:
+    async def events(self) -> AsyncIterator[str]:
         """Server-sent events: chunks, then `[DONE]`; between them comments, while there is progress but no text. An
         error is an event too: by now the response has its status."""
         yield self._chunk(Delta(role="assistant", content=""))
         try:
-            event = first
-            while event is not None:
+            async for event in self._answering:
                 if isinstance(event, TextDelta):
                     yield self._chunk(Delta(content=event.text))
                 else:
-                    yield events.comment(f"{event.phase}, {event.prefilled_tokens} of {event.prompt_tokens} tokens")
-                event = await anext(self._stream, None)
+                    yield events.comment(describe_progress(event))
             answer = await self._answer()
         except Qwen3VLError as error:
             yield events.event(ErrorBody(error=describe(error)))
@@ -107,7 +108,7 @@ class _Reply:
         yield events.DONE
 
     async def _answer(self) -> Answer:
-        answer = await self._stream.result()
+        answer = await self._answering.result()
         if answer.finish_reason == "cancelled":
             raise Cancelled("the server ended the request before its answer was complete", request_id=answer.request_id)
         self._metrics.answered(answer)
@@ -118,25 +119,32 @@ class _Reply:
         return events.event(ChatCompletionChunk(**self._head, choices=[choice]))
 
 
-async def _begin(
-    body: ChatRequest, shared: Services, owner: str, resources: AsyncExitStack
-) -> tuple[AsyncStream, Event | None]:
-    """The answer's stream, once it is certain that there will be one: media are open, options are accepted, and the
-    prompt is being read. Until then an error has its own status. Also the event that told; None: there was no text."""
-    messages = [await _message(message, index, shared, owner, resources) for index, message in enumerate(body.messages)]
-    stream = await resources.enter_async_context(
-        shared.client.stream_chat(
-            messages, sampling=body.sampling_parameters(), video_options=body.server_video_options()
-        )
+async def _begin(body: ChatRequest, shared: Services, owner: str, resources: AsyncExitStack) -> Answering:
+    """The answer, once it is certain that there will be one: media are open, options are accepted, and the prompt or
+    the first part of a long video is being read. Until then an error has its own status."""
+    times = body.frame_times()
+    messages = [
+        await _message(message, index, times, shared, owner, resources) for index, message in enumerate(body.messages)
+    ]
+    sampling, video_options = body.sampling_parameters(), body.server_video_options()
+    long_videos = LongVideos(
+        shared.client,
+        messages,
+        mode=body.long_video or shared.settings.long_video,
+        sampling=sampling,
+        video_options=video_options,
+        journal=journals_of(owner, shared.journals),
     )
-    async for event in stream:
-        if isinstance(event, TextDelta) or event.phase == "prefill":
-            return stream, event
-    return stream, None
+    answering = Answering(
+        long_videos, lambda: shared.client.stream_chat(messages, sampling=sampling, video_options=video_options)
+    )
+    resources.push_async_callback(answering.close)
+    await answering.begin()
+    return answering
 
 
 async def _message(
-    message: Message, index: int, shared: Services, owner: str, resources: AsyncExitStack
+    message: Message, index: int, times: FrameTimes, shared: Services, owner: str, resources: AsyncExitStack
 ) -> dict[str, Any]:
     """The message in the client library's form."""
     role = "system" if message.role == "developer" else message.role
@@ -149,7 +157,7 @@ async def _message(
             parts.append(await shared.references.image(part.image_url.url, where, owner, resources))
         elif isinstance(part, VideoPart):
             video = part.video_url
-            parts.append(await shared.references.video(video.url, video.subtitles, where, owner, resources))
+            parts.append(await shared.references.video(video.url, video.subtitles, where, owner, resources, times))
         else:
             parts.append({"type": "text", "text": part.text})
     return {"role": role, "content": parts}

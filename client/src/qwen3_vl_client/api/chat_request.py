@@ -6,11 +6,14 @@ What does not change the answer is accepted and ignored; what would change it an
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from .video_kwargs import MediaIoKwargs, MmProcessorKwargs, VideoOptions, merged_video_options
+from .frame_list import FrameTimes, count_frames, is_frame_list
+from .long_videos import LongVideo
+from .video_kwargs import MediaIoKwargs, MmProcessorKwargs, VideoOptions, frame_times, merged_video_options
 
 _MAX_INTEGER = 2**31 - 1
 
@@ -35,7 +38,7 @@ class ImageUrl(_Body):
 
 class VideoUrl(_Body):
     url: str
-    """As of an image."""
+    """As of an image; or its frames as JPEG files, `data:video/jpeg;base64,FRAME,FRAME,…`."""
     subtitles: str | None = None
     """Likewise, a file with the video's lines: SRT, WebVTT or ASS."""
 
@@ -201,6 +204,8 @@ class ChatRequest(_Body):
 
     video_options: VideoOptions | None = None
     """Which frames are looked at, and how closely, in the server's own words; they win over vLLM's."""
+    long_video: LongVideo | None = None
+    """Whether videos are read part by part first: `auto`, where the context has no room for them; `always`; `never`."""
 
     # Accepted as far as they ask for nothing else than what is done.
     n: One | None = None
@@ -266,4 +271,20 @@ class ChatRequest(_Body):
 
     def server_video_options(self) -> dict[str, Any]:
         """The server's `video_options`."""
-        return merged_video_options(self.media_io_kwargs, self.mm_processor_kwargs, self.video_options)
+        videos = [part.video_url.url for part in self._parts() if isinstance(part, VideoPart)]
+        listed = [count_frames(url) for url in videos if is_frame_list(url)]
+        return merged_video_options(
+            self.media_io_kwargs,
+            self.mm_processor_kwargs,
+            self.video_options,
+            listed if len(listed) == len(videos) else (),
+        )
+
+    def frame_times(self) -> FrameTimes:
+        """When the frames of videos are shown that come as lists of frames."""
+        return frame_times(self.media_io_kwargs, self.mm_processor_kwargs)
+
+    def _parts(self) -> Iterator[TextPart | ImagePart | VideoPart]:
+        for message in self.messages:
+            if not isinstance(message.content, str):
+                yield from message.content

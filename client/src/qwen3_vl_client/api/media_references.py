@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from ..errors import InvalidRequest, NotFound
 from ..uploads import Uploads
 from .fetch import Fetcher
+from .frame_list import ONE_A_SECOND, FrameTimes, as_video, is_frame_list
 from .storing import Storing
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -30,10 +31,20 @@ class MediaReferences:
         self._fetcher = fetcher
 
     async def video(
-        self, url: str, subtitles: str | None, where: str, owner: str, resources: AsyncExitStack
+        self,
+        url: str,
+        subtitles: str | None,
+        where: str,
+        owner: str,
+        resources: AsyncExitStack,
+        times: FrameTimes = ONE_A_SECOND,
     ) -> dict[str, Any]:
-        """The part that a video means, with what its `subtitles` mean, if it has any; see `image`."""
-        part = self._part("video", await self._located(url, where, owner, resources))
+        """The part that a video means, with what its `subtitles` mean, if it has any; see `image`. `times` are those
+        of its frames, if it comes as a list of them."""
+        if is_frame_list(url):
+            part = self._part("video", await asyncio.to_thread(as_video, url, times, where))
+        else:
+            part = self._part("video", await self._located(url, where, owner, resources))
         if subtitles is not None:
             part["subtitles"] = await self._located(subtitles, f"{where}.subtitles", owner, resources)
         return part
@@ -98,8 +109,6 @@ def _decoded(uri: str, where: str) -> bytes:
     match = _DATA_URI.match(uri)
     if match is None or not match[2].lower().endswith(";base64"):
         raise InvalidRequest(f"{where} is a data URI that is not base64; data:TYPE;base64,… is accepted")
-    if match[1].lower() == "video/jpeg":
-        raise InvalidRequest(f"{where} is a list of pictures without times (video/jpeg); a video file is accepted")
     try:
         return base64.b64decode(uri[match.end() :], validate=True)
     except (binascii.Error, ValueError) as error:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -28,6 +29,8 @@ class Services:
     client: AsyncClient
     probe: EngineProbe
     uploads: Uploads
+    journals: Path
+    """What is known of the parts of long videos, in a folder for each owner."""
     references: MediaReferences
     keys: ApiKeys
     limits: RequestLimits

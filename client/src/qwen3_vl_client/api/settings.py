@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..options import Timeouts, Tls
+from .long_videos import LongVideo
 
 UPLOADS_FOLDER = "uploads"
 """Where uploads are kept below the media root."""
+JOURNALS_FOLDER = "journals"
+"""Below the uploads: what was noted of long videos."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Settings:
     allowed_hosts: frozenset[str] = frozenset()
     """Where http(s) media may be fetched from: `host`, or `host:port` for another port than the scheme's."""
     cors_origins: tuple[str, ...] = ()
+    long_video: LongVideo = "auto"
+    """Of chats that do not say."""
     max_body_bytes: int = 256 * 2**20
     """Of a chat request with its data URIs; uploads are bounded by their quota instead."""
     max_fetch_bytes: int = 2 * 2**30

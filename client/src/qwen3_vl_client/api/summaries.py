@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -16,7 +14,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import Qwen3VLError
-from ..summaries import Cut, Merged, PartDone, Summary, SummaryEvent, SummaryOptions, summarize
+from ..summaries import Cut, Merged, PartDone, Summary, SummaryEvent, SummaryOptions, journals_of, summarize
 from . import events
 from .disconnects import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from .errors import GENERATION_ERRORS, ErrorBody, describe
@@ -25,9 +23,6 @@ from .services import CountedOwner, Resources, Services, Shared
 from .video_kwargs import VideoOptions
 
 router = APIRouter(prefix="/v1/summaries")
-
-# Below the uploads' folder: what is known of unfinished summaries, in a folder for each owner.
-_JOURNALS = "journals"
 
 
 class SummaryRequest(BaseModel):
@@ -141,13 +136,6 @@ async def create_summary(
     return JSONResponse(_object(summary, head).model_dump())
 
 
-def sweep_journals(uploads_folder: Path, expiry_seconds: float) -> None:
-    """Forgets summaries that were interrupted so long ago."""
-    for journal in (uploads_folder / _JOURNALS).glob("*/*.jsonl"):
-        if journal.stat().st_mtime < time.time() - expiry_seconds:
-            journal.unlink(missing_ok=True)
-
-
 async def _begin(
     body: SummaryRequest, shared: Services, owner: str, resources: AsyncExitStack
 ) -> AsyncGenerator[SummaryEvent, None]:
@@ -161,7 +149,7 @@ async def _begin(
         part_seconds=body.part_seconds,
         sampling=sampling,
         video_options=body.video_options.model_dump(exclude_none=True) if body.video_options else {},
-        journal=shared.uploads.folder / _JOURNALS / hashlib.sha256(owner.encode()).hexdigest()[:32],
+        journal=journals_of(owner, shared.journals),
     )
     return await resources.enter_async_context(
         aclosing(

@@ -1,7 +1,8 @@
 """Summaries of video of any length."""
 
 from .cutting import Part
-from .formats import FORMATS, clock
+from .formats import FORMATS, brief, clock
+from .journal import journals_of, sweep_journals
 from .notes import Chapter, Note
 from .summarizing import SummaryOptions, summarize
 from .summary import Cut, Merged, PartDone, Summary, SummaryEvent
@@ -17,6 +18,9 @@ __all__ = [
     "Summary",
     "SummaryEvent",
     "SummaryOptions",
+    "brief",
     "clock",
+    "journals_of",
     "summarize",
+    "sweep_journals",
 ]

@@ -28,7 +28,9 @@ def summarize(
     about: Annotated[str, typer.Option(help="What matters most.")] = "",
     language: Annotated[str, typer.Option(help="Of titles and texts.")] = "English",
     part_seconds: Annotated[float, typer.Option(help="Length of a part at most.")] = 300.0,
-    in_flight: Annotated[int, typer.Option(help="Parts that are asked about at the same time.")] = 4,
+    in_flight: Annotated[
+        int, typer.Option(help="Parts that are asked about at the same time.")
+    ] = SummaryOptions.in_flight,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens of an answer at most.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed, the same summary.")] = 0,
     sampling: commands.Sampling = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from .summary import Summary
 
@@ -24,6 +24,14 @@ def markdown(summary: Summary) -> str:
         lines += [f"- {point}" for point in chapter.key_points]
         lines += [""] if chapter.key_points else []
     return "\n".join(lines)
+
+
+def brief(summary: Summary, room_bytes: int) -> str:
+    """The Markdown of as much as `room_bytes` hold: without key points, or without chapters, if there is no room."""
+    titles = replace(summary, chapters=tuple(replace(chapter, key_points=()) for chapter in summary.chapters))
+    forms = map(markdown, (summary, titles, replace(summary, chapters=())))
+    fitting = (form for form in forms if len(form.encode()) <= room_bytes)
+    return next(fitting, summary.text.encode()[:room_bytes].decode(errors="ignore"))
 
 
 def as_json(summary: Summary) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,18 @@ class Journal:
         """The summary is complete."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+
+
+def journals_of(owner: str, folder: Path) -> Path:
+    """Where below `folder` the journals of one owner are, whatever the owner is called."""
+    return folder / hashlib.sha256(owner.encode()).hexdigest()[:32]
+
+
+def sweep_journals(folder: Path, expiry_seconds: float) -> None:
+    """Removes what was added to so long ago, of all owners."""
+    for journal in folder.glob("*/*.jsonl"):
+        if journal.stat().st_mtime < time.time() - expiry_seconds:
+            journal.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, str]:

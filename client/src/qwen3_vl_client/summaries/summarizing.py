@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import InvalidRequest, ResourceExhausted
 from ..media import Media
 from ..options import SamplingParameters, VideoOptions, merge
-from ..results import Look
+from ..results import Answer, Look, TextDelta
 from .cutting import Part, cut
 from .grouping import grouped, shortened
 from .journal import Journal
@@ -28,6 +28,9 @@ _LEAST_PART_SECONDS = 1.0
 _ANSWER_TOKENS = 2048
 _MARGIN = 0.9
 """Of the context is planned with: parts are not all alike."""
+_READ_AT_ONCE = 2
+"""Requests whose media are being read: while one is decoded, the other is prefilled. More would only take memory and
+make each of them later; writing answers is what goes faster together."""
 _REFUSED_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Waited before a request that the server had no room for is sent again."""
 
@@ -42,15 +45,17 @@ class SummaryOptions:
     in_flight: requests at the same time.
     sampling, video_options: of every request; the seed is 0 unless one is given.
     journal: a folder that keeps the answers until the summary is complete: an interrupted one goes on where it was.
+    keep_journal: a complete one's answers stay too: made again, it is there at once.
     """
 
     about: str = ""
     language: str = "English"
     part_seconds: float = 300.0
-    in_flight: int = 4
+    in_flight: int = 8
     sampling: SamplingParameters | Mapping[str, Any] = field(default_factory=SamplingParameters)
     video_options: VideoOptions | Mapping[str, Any] = field(default_factory=VideoOptions)
     journal: Path | None = None
+    keep_journal: bool = False
 
     def __post_init__(self) -> None:
         if not self.part_seconds >= _LEAST_PART_SECONDS:
@@ -100,6 +105,7 @@ class _Summarizer:
         self._client = client
         self._video = video
         self._media: dict[str, Any] = {"video": video, "uri": uri, "subtitles": subtitles}
+        self._reading = asyncio.Semaphore(_READ_AT_ONCE)
         self._options = options
         self._sampling, self._video_options = merge(options.sampling, options.video_options, {})
         self._sampling = {"seed": 0, "max_tokens": _ANSWER_TOKENS, **self._sampling}
@@ -126,11 +132,16 @@ class _Summarizer:
                 yield merged
                 top = merged.note
         chapters = tuple(chapter for each in ordered for chapter in each.chapters)
-        journal.remove()
+        if not self._options.keep_journal:
+            journal.remove()
         yield Summary(top.title, top.text, parts[-1].end, chapters, notes)
 
     async def _look(self, **bounds: float) -> Look:
-        return await self._client.look(**self._media, video_options={**self._video_options, **bounds})
+        """What a part's question would look at between `bounds`; the words of all of them are about as long."""
+        question = part_question(Part(0, 0.0, 0.0), 2, self._options.about, self._options.language)
+        return await self._client.look(
+            **self._media, question=question, video_options={**self._video_options, **bounds}
+        )
 
     async def _cut(self, look: Look) -> tuple[Part, ...]:
         """Into parts that the context holds in full detail; one that fits as a whole and is short enough stays so."""
@@ -204,7 +215,7 @@ class _Summarizer:
         sampling = {**self._sampling, "response_format": form}
         for seconds in (*_REFUSED_SECONDS, None):
             try:
-                answer = await self._client.ask(question=question, sampling=sampling, **asked)
+                answer = await self._ask(question=question, sampling=sampling, **asked)
             except ResourceExhausted:
                 if seconds is None:
                     raise
@@ -213,6 +224,15 @@ class _Summarizer:
                 journal.add(step, answer.text)
                 return answer.text
         raise AssertionError("the last try returns or raises")
+
+    async def _ask(self, **asked: Any) -> Answer:
+        """The whole answer; with its first text the next request may be read."""
+        async with AsyncExitStack() as reading, self._client.stream(**asked) as stream:
+            await reading.enter_async_context(self._reading)
+            async for event in stream:
+                if isinstance(event, TextDelta):
+                    await reading.aclose()
+            return await stream.result()
 
 
 def _named(name: str, medium: Media | None) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
+from ..summaries import SummaryOptions
 from .app import create_app
 from .settings import Settings
 
@@ -29,7 +30,9 @@ def serve(
     upload_quota_mib: Annotated[int, typer.Option(help="What one user may keep.")] = 20 * 1024,
     upload_capacity_mib: Annotated[int, typer.Option(help="What all users may keep together.")] = 200 * 1024,
     upload_expiry_hours: Annotated[float, typer.Option(help="How long an upload is kept.")] = 24.0,
-    parts_in_flight: Annotated[int, typer.Option(help="Requests at the same time for a long video.")] = 4,
+    parts_in_flight: Annotated[
+        int, typer.Option(help="Requests at the same time for a long video.")
+    ] = SummaryOptions.in_flight,
 ) -> None:
     """Serves the page where videos are dropped and asked about."""
     try:

@@ -17,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 
 from ..aio import AsyncClient
 from ..errors import InvalidRequest, NotFound, Qwen3VLError, ResourceExhausted
-from ..summaries import SummaryOptions
+from ..summaries import SummaryOptions, journals_of, sweep_journals
 from ..uploads import StoredFile, Uploads
 from .asked import Options, Question, SummaryOrder
 from .conversation import messages
@@ -29,6 +29,8 @@ from .replies import answer_lines, summary_lines
 from .settings import Settings
 
 _STATIC = Path(__file__).parent / "static"
+_JOURNALS = "journals"
+"""Below the uploads: what is known of unfinished summaries."""
 _SWEEP_SECONDS = 60.0
 _MAX_NAME_CHARACTERS = 255
 _STATUS = {
@@ -155,7 +157,7 @@ async def summarize(order: SummaryOrder, shared: Shared, owner: Owner) -> Respon
         in_flight=shared.settings.parts_in_flight,
         sampling=order.options.sampling(),
         video_options=order.options.video_options(),
-        journal=shared.uploads.folder / "journals" / owner,
+        journal=journals_of(owner, shared.uploads.folder / _JOURNALS),
     )
     events = shared.client.summarize(uri=shared.uri(stored), subtitles=subtitles, options=options)
     return LinesResponse(summary_lines(events))
@@ -209,4 +211,5 @@ async def _malformed(request: Request, error: Exception) -> JSONResponse:
 async def _sweep(uploads: Uploads) -> None:
     while True:
         await asyncio.to_thread(uploads.sweep)
+        await asyncio.to_thread(sweep_journals, uploads.folder / _JOURNALS, uploads.expiry_seconds)
         await asyncio.sleep(_SWEEP_SECONDS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..summaries import SummaryOptions
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -17,7 +19,7 @@ class Settings:
     upload_quota_bytes: int = 20 * 2**30
     upload_capacity_bytes: int = 200 * 2**30
     upload_expiry_seconds: float = 24 * 3600.0
-    parts_in_flight: int = 4
+    parts_in_flight: int = SummaryOptions.in_flight
     """Requests that a long video's summary has at the server at the same time."""
 
     def __post_init__(self) -> None:

@@ -1,0 +1,96 @@
+"""A video that comes as its frames, `data:video/jpeg;base64,FRAME,FRAME,…`, as vLLM takes it.
+
+The pictures are put into a video file as they are: nothing is decoded here, and the server reads them like any video.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import InvalidRequest
+
+_FRAME_LIST = re.compile(r"data:video/jpeg;base64,", re.IGNORECASE)
+_TIME_BASE = Fraction(1, 1000)
+"""Of Matroska."""
+
+
+@dataclass(frozen=True)
+class FrameTimes:
+    """When frames are shown: at `indices` ÷ `rate` seconds; without indices, one after the other."""
+
+    rate: float = 1.0
+    indices: tuple[int, ...] | None = None
+
+    def seconds(self, frames: int) -> list[float]:
+        """One per frame. Raises InvalidRequest for indices that do not belong to so many frames."""
+        indices = range(frames) if self.indices is None else self.indices
+        if len(indices) != frames:
+            raise InvalidRequest(
+                f"frames_indices has {len(indices)} values; one for each of the {frames} frames is accepted"
+            )
+        if indices[0] < 0 or any(after <= before for before, after in pairwise(indices)):
+            raise InvalidRequest("frames_indices do not rise from 0 or above; the frames' own order is accepted")
+        return [index / self.rate for index in indices]
+
+
+ONE_A_SECOND = FrameTimes()
+
+
+def is_frame_list(url: str) -> bool:
+    return _FRAME_LIST.match(url) is not None
+
+
+def count_frames(url: str) -> int:
+    return url.count(",")
+
+
+def as_video(url: str, times: FrameTimes, where: str) -> bytes:
+    """A Matroska file with the frames as Motion JPEG.
+
+    Raises:
+        InvalidRequest: they are no JPEG files of one size in base64, or `times` are not theirs.
+    """
+    try:
+        frames = [base64.b64decode(frame, validate=True) for frame in url.split(",")[1:]]
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(f"{where} is a data URI that is not base64: {error}") from None
+    sizes = {_size(frame, where) for frame in frames}
+    if len(sizes) > 1:
+        raise InvalidRequest(f"{where} has frames of {len(sizes)} sizes; one size is accepted")
+    return _contained(frames, sizes.pop(), times.seconds(len(frames)), 1 / times.rate)
+
+
+def _size(jpeg: bytes, where: str) -> tuple[int, int]:
+    """By its header."""
+    try:
+        return Image.open(io.BytesIO(jpeg), formats=["JPEG"]).size
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+        raise InvalidRequest(f"{where} has a frame that is no JPEG file") from None
+
+
+def _contained(frames: Sequence[bytes], size: tuple[int, int], seconds: Sequence[float], last_seconds: float) -> bytes:
+    video = io.BytesIO()
+    with av.open(video, "w", format="matroska") as container:
+        stream = container.add_stream("mjpeg")
+        assert isinstance(stream, av.VideoStream)
+        (stream.width, stream.height), stream.pix_fmt = size, "yuvj420p"
+        stream.time_base = _TIME_BASE
+        times = [round(second / _TIME_BASE) for second in (*seconds, seconds[-1] + last_seconds)]
+        for frame, (time, end) in zip(frames, pairwise(times), strict=True):
+            packet = av.Packet(frame)
+            packet.stream, packet.time_base = stream, _TIME_BASE
+            packet.pts = packet.dts = time
+            packet.duration = end - time
+            packet.is_keyframe = True
+            container.mux(packet)
+    return video.getvalue()
