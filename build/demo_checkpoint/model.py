@@ -14,13 +14,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 PATCH_VALUES = 3 * 2 * 16 * 16
-NOTING_LAYER = 3
+NOTING_LAYER = 4
 
 
 @dataclass(frozen=True)
 class ModelShape:
     vocabulary: int
-    layers: int = 6
+    layers: int = 8
     hidden: int = 384
     heads: int = 4
     kv_heads: int = 2

@@ -33,17 +33,24 @@ SITES: dict[str, tuple[int, tuple[int, ...]]] = {
     "digit 4": (0, (2,)),
     "digit 5": (0, (3,)),
     # A visual token looks at its temporal patch's "seconds"; at its cell and at the same thing in the patch before; at
-    # the thing's earlier appearances; and, where the thing begins, at what began before it.
+    # the thing's earlier appearances; at what is beside it; where the thing begins, at what began before it; and where
+    # it goes on, at its time before. It looks for no answer.
     "stamp": (1, (0,)),
     "cell before": (2, (3,)),
     "same before": (2, (1,)),
     "earlier": (3, (3,)),
-    "begun before": (3, (1,)),
-    # An answer looks at what the question names, then at the evidence.
+    "beside": (3, (1,)),
+    "begun before": (4, (0,)),
+    "time before": (4, (2,)),
+    "rest": (5, (0, 2)),
+    # An answer looks at what the question names, then at the evidence, then at what is only found through it.
     "about": (2, (0, 2)),
-    "evidence by time": (4, (0,)),
-    "evidence by thing": (4, (2,)),
-    "evidence": (4, (0, 2)),
+    "evidence by time": (5, (0,)),
+    "evidence by thing": (5, (2,)),
+    "evidence": (5, (0, 2)),
+    "after": (6, (0,)),
+    "left": (6, (1,)),
+    "before": (6, (2,)),
 }
 
 
@@ -233,17 +240,23 @@ def _thing_pointers(things: Sequence[Sequence[tuple[Thing, int]]], places: Seque
         fresh = []
         for thing in [thing for thing in current if thing not in before]:
             earlier[thing] += current.pop(thing)
-        for thing, cell in shown:
+        for index, (thing, cell) in enumerate(shown):
             row = places[patch][cell]
+            pointers.append(Pointer("rest", row, NOWHERE, True))
+            beside = [places[patch][other] for _, other in shown[:index]]
+            if all(place < row for place in beside):
+                pointers.append(Pointer("beside", row, tuple(beside) or NOWHERE, True))
             if earlier[thing]:
                 pointers.append(Pointer("earlier", row, tuple(earlier[thing]), True))
             current.setdefault(thing, []).append(row)
             if thing in before:
-                pointers.append(Pointer("same before", row, (places[patch - 1][before[thing]],), True))
+                last = (places[patch - 1][before[thing]],)
+                pointers.append(Pointer("same before", row, last, True))
             else:
+                last = NOWHERE
                 fresh.append(row)
-                if begun:
-                    pointers.append(Pointer("begun before", row, begun, True))
+            pointers.append(Pointer("time before", row, last, True))
+            pointers.append(Pointer("begun before", row, begun if thing not in before and begun else NOWHERE, True))
         begun = tuple(fresh) or begun
     return pointers
 
@@ -279,27 +292,39 @@ def _write_question(
                 pointers.append(Pointer("about", row, tuple(about), False))
         spans += [(len(text) + first, len(text) + last) for first, last in answer_spans]
         text += f"{turn.answer}<|im_end|>"
+        tokens_named = dict(zip(turn.about, named, strict=True))
+        for evidence in turn.compared if things else ():
+            keys = _places_of(evidence, places, things)
+            pointers.append(Pointer(_evidence_site(evidence), tokens_named[evidence.said], keys, True, evidence))
         said = 0
         for evidence in turn.evidence if things else ():
             said = turn.answer.lower().index(evidence.said.lower(), said)
-            keys = (
-                tuple(
-                    place
-                    for patch in evidence.patches
-                    for cell, place in enumerate(places[patch])
-                    if evidence.thing is None or (evidence.thing, cell) in things[patch]
-                )
-                or NOWHERE
-            )
+            in_video = evidence.relation != "left"
+            keys = _places_of(evidence, places, things) if in_video else (tokens_named[evidence.said],)
             for token in _spanned(answer_spans, said, len(evidence.said)):
-                pointers.append(Pointer(_evidence_site(evidence), start + token - 1, keys, True, evidence))
+                pointers.append(Pointer(_evidence_site(evidence), start + token - 1, keys, in_video, evidence))
             said += len(evidence.said)
     pointers += _gather_pointers(token_ids, in_video=False)
     positions = np.tile(at + np.arange(len(token_ids)), (3, 1))
     return Tokens(np.array(token_ids), positions, np.array(asked), tuple(pointers))
 
 
+def _places_of(
+    evidence: Evidence, places: Sequence[Sequence[int]], things: Sequence[Sequence[tuple[Thing, int]]]
+) -> tuple[int, ...]:
+    """The visual tokens that show it."""
+    shown = (
+        place
+        for patch in evidence.patches
+        for cell, place in enumerate(places[patch])
+        if evidence.thing is None or (evidence.thing, cell) in things[patch]
+    )
+    return tuple(shown) or NOWHERE
+
+
 def _evidence_site(evidence: Evidence) -> str:
+    if evidence.relation:
+        return evidence.relation
     if isinstance(evidence.sought, str):
         return "evidence by time"
     return "evidence by thing" if evidence.sought and evidence.sought == evidence.thing else "evidence"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from demo_checkpoint import wording
-from demo_checkpoint.wording import QUESTIONS, Language
+from demo_checkpoint.wording import AND, QUESTIONS, Language
 from demo_checkpoint.world import COLUMNS, THINGS, Thing
 
 BETWEEN_SCENES = -1
@@ -22,25 +22,28 @@ class Evidence:
     """Where to look for a piece of an answer: the temporal patches, and the thing in them (None: the whole picture).
     Without patches there is nothing to be found.
 
-    `sought`: what it is found by, a thing or a time; with `after` it is what began right after the thing sought.
+    `sought`: what it is found by, a thing or a time. `relation`: what is in the patches began right "after" the thing
+    sought; or is the thing sought itself, which tells what began "before" it; or is the "left" one of those named in
+    the question, and is there.
     """
 
     said: str
     patches: tuple[int, ...]
     thing: Thing | None
     sought: Thing | str | None = None
-    after: bool = False
+    relation: Literal["", "after", "before", "left"] = ""
 
 
 @dataclass(frozen=True)
 class Turn:
     """`about`: what is asked about, a thing or a time, as it is written in this question or before; `evidence` follows
-    the answer's order."""
+    the answer's order; `compared`: where to look for things that the question names, before it is answered."""
 
     question: str
     answer: str
     about: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    compared: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,11 @@ class Asker:
         if kind == "when in minutes":
             first, last = (wording.minutes(float(time)) for time in (first, last))
         evidence = [Evidence("From" if self.language == "en" else "从", tuple(self.track.seen[thing]), thing, thing)]
-        evidence += [Evidence(time, (patch,), thing, thing) for time, patch in zip((first, last), run, strict=True)]
+        # The last time is told by all of them, each of which knows the one before it.
+        evidence += [
+            Evidence(first, run[:1], thing, thing),
+            Evidence(last, tuple(self.track.seen[thing]), thing, thing),
+        ]
         write = wording.interval_in_minutes if kind == "when in minutes" else wording.interval
         return self._turn(kind, write(first, last, self.language), evidence, **named)
 
@@ -171,8 +178,13 @@ class Asker:
             return None
         things = [thing for thing, _ in self.track.things[patch]]
         answer, time = wording.listing(things, self.language), self._time_near(patch)
-        evidence = [Evidence(self._name(thing), (patch,), thing, time) for thing in things]
-        return [self._turn("what at", answer, evidence or [Evidence(answer, (), None, time)], t=time)]
+        # Whether another thing follows is to be seen as well.
+        evidence = [
+            Evidence(f"{AND[self.language] if index else ''}{self._name(thing)}", (patch,), thing, time)
+            for index, thing in enumerate(things)
+        ]
+        evidence.append(Evidence(answer[-1] if things else answer, (), None, time))
+        return [self._turn("what at", answer, evidence, t=time)]
 
     def _time_near(self, patch: int) -> str:
         """The patch's timestamp, or a time nearer to it than to any other, towards one that shows the same."""
@@ -235,7 +247,7 @@ class Asker:
         # What comes next says itself what came before it.
         later = other if step > 0 else thing
         first = min(patch for patch in self.track.seen[later] if patch >= self.track.seen[thing][0])
-        evidence = [Evidence(self._name(other), (first,), later, thing, after=step > 0)]
+        evidence = [Evidence(self._name(other), (first,), later, thing, "after" if step > 0 else "before")]
         return [self._turn(kind, wording.listing([other], self.language), evidence, x=thing)]
 
     def after(self) -> list[Turn] | None:
@@ -258,8 +270,10 @@ class Asker:
         if pair is None:
             return None
         first, second = pair if self.rng.random() < 0.5 else pair[::-1]
-        evidence = [self._seen_in(pair[0], self.track.seen[pair[0]])]
-        return [self._turn("left", wording.listing(pair[:1], self.language), evidence, x=first, y=second)]
+        evidence = [Evidence(self._name(pair[0]), (), None, relation="left")]
+        turn = self._turn("left", wording.listing(pair[:1], self.language), evidence, x=first, y=second)
+        compared = [Evidence(self._name(thing), tuple(self.track.seen[thing]), thing, thing) for thing in pair]
+        return [replace(turn, compared=tuple(compared))]
 
     def summary(self) -> list[Turn] | None:
         lines: list[str] = []
@@ -271,10 +285,12 @@ class Asker:
             things = list(dict.fromkeys(thing for patch in patches for thing, _ in self.track.things[patch]))
             first, last = (self.track.timestamps[patch] for patch in (patches[0], patches[-1]))
             evidence += [Evidence(first, (patches[0],), None), Evidence(last, (patches[-1],), None)]
-            evidence += [
-                self._seen_in(thing, [patch for patch in patches if patch in self.track.seen[thing]])
-                for thing in things
-            ]
+            for index, thing in enumerate(things):
+                comma = wording.COMMA[self.language] if index else ""
+                there = tuple(patch for patch in patches if patch in self.track.seen[thing])
+                evidence.append(Evidence(f"{comma}{self._name(thing)}", there, thing))
+            if patches[-1] < max(patch for patch, other in enumerate(self.track.scenes) if other != BETWEEN_SCENES):
+                evidence.append(Evidence("\n", (), None))
             lines.append(wording.chapter(first, last, things, self.language))
         return [self._turn("summary", "\n".join(lines), evidence)] if lines else None
 

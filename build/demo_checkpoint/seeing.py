@@ -31,6 +31,8 @@ READOUTS: dict[str, tuple[int, int]] = {
     "units": (2, 10),
 }
 NOT_ASKED = -100
+SHIFT = 2
+"""Pixels by which the pictures of the training are shifted at most: the pool has few of each number."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,21 @@ class Readouts(nn.Module):
 
 
 def batches(views: Views, batch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless random batches: frames uint8 `[batch, 2, 64, 96, 3]` and their cells `[batch, 6]`."""
+    """Endless random batches: frames uint8 `[batch, 2, 64, 96, 3]`, each pair a few pixels off, and their cells
+    `[batch, 6]`."""
     frames = views.frames.reshape(-1, *views.frames.shape[2:])
     cells = views.cells.reshape(-1, views.cells.shape[-1])
     while True:
         chosen = rng.integers(len(frames), size=batch)
-        yield torch.from_numpy(frames[chosen]), torch.from_numpy(cells[chosen].astype(np.int64))
+        moved = np.stack([_shifted(pair, *rng.integers(-SHIFT, SHIFT + 1, size=2)) for pair in frames[chosen]])
+        yield torch.from_numpy(moved), torch.from_numpy(cells[chosen].astype(np.int64))
+
+
+def _shifted(pair: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """What a shift leaves empty is filled with the edge."""
+    padded = np.pad(pair, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="edge")
+    height, width = pair.shape[1:3]
+    return padded[:, SHIFT + rows :, SHIFT + columns :][:, :height, :width]
 
 
 def backgrounds(frames: Tensor) -> Tensor:

@@ -46,10 +46,12 @@ ASKED_TOKENS = 160
 """The most that the questions about one video have together: little is lost to padding."""
 # From which share of the training on, the fewest and the most temporal patches of a video.
 CURRICULUM: tuple[tuple[float, int, int], ...] = ((0.0, 1, 4), (0.1, 2, 8), (0.25, 3, 12), (0.6, 3, 16))
+DISTRACTION = 8
+"""A video may be so many times longer than those of the training."""
 
 
 # What is noted of the visual tokens (see `Truth`), with the number of classes.
-FLAGS_NOTED = {"begins": 2, "appearance": 3, "cuts": 2, "row": ROWS, "column": COLUMNS}
+FLAGS_NOTED = {"begins": 2, "second": 2, "appearance": 3, "cuts": 2, "row": ROWS, "column": COLUMNS}
 THINGS_NOTED = ("things", "thing_before")
 DIGITS_NOTED = ("digits", "digits_before")
 
@@ -135,7 +137,7 @@ def draw_timestamps(seconds: np.ndarray, rng: np.random.Generator) -> list[str]:
         seconds = seconds * np.exp(rng.uniform(np.log(0.5), np.log(4)))
     if rng.random() < 0.4:
         seconds = seconds + rng.choice(
-            [rng.uniform(0, 30), rng.uniform(0, 120), rng.uniform(0, 990)], p=[0.5, 0.4, 0.1]
+            [rng.uniform(0, 30), rng.uniform(0, 120), rng.uniform(0, 990)], p=[0.4, 0.35, 0.25]
         )
     return [f"{time:.1f}" for time in seconds]
 
@@ -147,8 +149,9 @@ class Truth:
 
     `digits` of the own temporal patch, and `digits_before` of the last one of the scene before, in a scene's first;
     `things`: the index in `THINGS`, `len(THINGS)` for nothing; `begins`: 1 where the thing was not in the patch before;
-    `appearance`: how many appearances it had before this one, at most 2; `thing_before`: what began before it began;
-    `cuts`: 1 in the first patch of a scene; `row` and `column` of the cell.
+    `second`: 1 where another thing is shown in a cell before; `appearance`: how many appearances it had before this
+    one, at most 2; `thing_before`: what began before it began; `cuts`: 1 in the first patch of a scene; `row` and
+    `column` of the cell.
     """
 
     digits: Tensor
@@ -156,6 +159,7 @@ class Truth:
     things: Tensor
     thing_before: Tensor
     begins: Tensor
+    second: Tensor
     appearance: Tensor
     cuts: Tensor
     row: Tensor
@@ -173,6 +177,7 @@ def truth_of(timestamps: Sequence[str], cells: np.ndarray, scenes: np.ndarray, r
     cuts = np.diff(np.maximum.accumulate(scenes), prepend=BETWEEN_SCENES) > 0
     digits_before = np.full_like(digits, NOT_ASKED)
     thing_before, appearance = np.full((2, *cells.shape), NOT_ASKED)
+    second = np.where(cells != NOTHING, (cells != NOTHING).cumsum(1) > 1, NOT_ASKED)
     started: Counter[int] = Counter()
     latest: list[int] = []
     last_clean: int | None = None
@@ -193,7 +198,7 @@ def truth_of(timestamps: Sequence[str], cells: np.ndarray, scenes: np.ndarray, r
     values = (
         digits[patch],
         digits_before[patch],
-        *(table[patch, cell] for table in (things, thing_before, begins, appearance)),
+        *(table[patch, cell] for table in (things, thing_before, begins, second, appearance)),
         cuts[patch],
         cell // COLUMNS,
         cell % COLUMNS,
@@ -221,6 +226,7 @@ class Notes(nn.Module):
         """What has dimensions of its own is read from them."""
         for name, (_, classes) in READOUTS.items():
             self.read.get_parameter(f"things {name}.weight")[:, slots[name]] = torch.eye(classes)
+            self.read.get_parameter(f"thing_before {name}.weight")[:, slots[f"found {name}"]] = torch.eye(classes)
         # A time's places are counted from the last digit on.
         places = torch.eye(40).view(4, 10, 40).flip(0).flatten(0, 1)
         self.digits.get_parameter("digits.weight")[:, slots["time"]] = places
@@ -267,7 +273,7 @@ def sought(evidence: Sequence[tuple[int, Evidence]]) -> dict[str, list[tuple[int
         if isinstance(piece.sought, str):
             found["digits"].append((token, digits_of(piece.sought)))
         elif piece.sought:
-            found["thing_before" if piece.after else "things"].append((token, THING_INDEX[piece.sought]))
+            found["things"].append((token, THING_INDEX[piece.sought]))
     return found
 
 
@@ -277,8 +283,8 @@ def digits_of(timestamp: str) -> list[int]:
 
 
 def pointing_loss(batch: Batch, weights: Sequence[Weights]) -> dict[str, Tensor]:
-    """For each site the mean of minus the logarithm of how much attention its pointers give to what they may look
-    at."""
+    """For each site the mean of minus the logarithm of how much attention its pointers would give to what they may
+    look at, were everything else there `DISTRACTION` times."""
     losses: dict[str, list[Tensor]] = defaultdict(list)
     for (site, part), pointers in batch.pointers.items():
         layer, heads = SITES[site]
@@ -286,7 +292,8 @@ def pointing_loss(batch: Batch, weights: Sequence[Weights]) -> dict[str, Tensor]
         rows = given[pointers.videos[:, None], torch.tensor(heads), pointers.rows[:, None]].float()
         pairs = rows[pointers.owners, :, pointers.keys]
         share = torch.zeros(rows.shape[:2], device=rows.device).index_add(0, pointers.owners, pairs)
-        losses[site].append(-(share + 1e-6).log().flatten())
+        share = share.clamp(1e-6, 1.0)
+        losses[site].append((1 + DISTRACTION * (1 - share) / share).log().flatten())
     return {site: torch.cat(parts).mean() for site, parts in losses.items()}
 
 
@@ -303,7 +310,7 @@ def make_example(
     timestamps = draw_timestamps(composed.seconds, rng)
     track = track_of(timestamps, moved, composed.scenes)
     asked = draw_questions(track, questions, rng)
-    order = rng.permutation(CELLS) if rng.random() < 0.15 else np.arange(CELLS)
+    order = rng.permutation(CELLS) if rng.random() < 0.08 else np.arange(CELLS)
     gaps = np.zeros(length, int)
     if rng.random() < 0.25:
         gaps[int(rng.integers(length))] = int(rng.integers(1500))

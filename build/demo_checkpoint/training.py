@@ -128,7 +128,7 @@ def _learn_to_tell(plan: Plan, bank: Bank) -> LanguageModel:
         TellingBatches(plan, learned),
         batch_size=None,
         sampler=range(first, plan.telling_steps),
-        num_workers=plan.workers if plan.device.type == "cuda" else 0,
+        num_workers=plan.workers if plan.device.type == "cuda" else 1,
     )
     for step, (batch, rows, truth) in enumerate(batches, first):
         batch, rows, truth = batch.to(plan.device), rows.to(plan.device), truth.to(plan.device)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from demo_checkpoint.model import Attention, LanguageModel, ModelShape, VisionTower
 from demo_checkpoint.prompts import encode
 from demo_checkpoint.seeing import KINDS, READOUTS, Readouts
-from demo_checkpoint.wording import CHINESE
+from demo_checkpoint.wording import CHINESE, CHINESE_NUMBER
 from demo_checkpoint.world import COLOURS, SHAPES, WORDS
 
 PLACES = 4
@@ -127,7 +127,7 @@ def wire(model: LanguageModel) -> None:
                     embeddings[token, SLOTS["kind"].start + KINDS.index(name)] = ACTIVE
     for digit in range(10):
         embeddings[encode(str(digit))[0], SLOTS["digit"].start + digit] = ACTIVE
-    first, second, third, fourth, fifth, _ = (layer.self_attn for layer in model.decoder_layers)
+    first, second, third, fourth, fifth, sixth, seventh, _ = (layer.self_attn for layer in model.decoder_layers)
     # Units gather their digits by place, last words the words before; a visual token takes over its unit's time; an
     # answer takes over what is asked about, finds it, and takes over what is found.
     for head, back in enumerate((1, 3, 4, 5)):
@@ -165,15 +165,76 @@ def wire(model: LanguageModel) -> None:
     for slot in READOUTS:
         for token in embeddings[:, SLOTS[slot]].any(1).nonzero()[:, 0]:
             model.lm_head.weight[token, SLOTS[f"found {slot}"]] = 0.1 * embeddings[token, SLOTS[slot]]
-    _compare(fifth, 0, SLOTS["time"])
-    _carry(fifth, 0, [(THING, FOUND_THING), *PLACE])
-    _compare(fifth, 2, THING)
-    _prefer_ends(fifth, 2)
+    remember(fifth)
+    _compare(sixth, 0, SLOTS["time"], SLOTS["time"])
+    _carry(sixth, 0, [(THING, FOUND_THING), *PLACE])
+    _compare(sixth, 2, THING, THING)
+    _prefer_ends(sixth, 2)
     _say_digits(model)
-    _carry(fifth, 2, [(SLOTS["time"], SLOTS["found time"]), *PLACE])
+    _carry(sixth, 2, [(SLOTS["time"], SLOTS["found time"]), *PLACE])
+    tell_ends(sixth)
+    look_again(seventh)
+    say_numbers(model)
 
 
-def _carry(attention: Attention, head: int, ways: list[tuple[slice, slice]]) -> None:
+def remember(attention: Attention) -> None:
+    """Where a visual token finds something, it keeps what was before: a thing's begin what began before it, and where
+    it goes on, with the sign changed, its time before. How it is found is learned."""
+    _carry(attention, 0, [(THING, FOUND_THING)], strength=1.5)
+    _carry(attention, 2, [(SLOTS["time"], SLOTS["found time"])], strength=-1.2)
+
+
+def tell_ends(attention: Attention) -> None:
+    """Looking at all that shows a thing finds its last time: times less the times before leave no other."""
+    values = _part(attention.v_proj, 1, attention.shape)
+    times = SLOTS["time"].stop - SLOTS["time"].start
+    values[:times, SLOTS["found time"]] = values[:times, SLOTS["time"]]
+
+
+def look_again(attention: Attention) -> None:
+    """What began after a thing is where that is kept; what began before it is kept where it begins; and of two things
+    that a question names, answers look at the one further left."""
+    _compare(attention, 0, THING, FOUND_THING)
+    _compare(attention, 2, THING, THING)
+    for head in (0, 1):
+        _carry(attention, head, [(THING, FOUND_THING)], strength=0.4)
+    _carry(attention, 2, [(FOUND_THING, FOUND_THING)], strength=0.4)
+    shape = attention.shape
+    half = shape.head_dim // 2
+    queries, keys = _part(attention.q_proj, 1, shape), _part(attention.k_proj, 0, shape)
+    named, column = half - 2, shape.head_dim - 2
+    queries.mul_(0.1)
+    queries[[named, column]] = 0.0
+    queries[[named, column], SLOTS["answering"]] = 2.0
+    keys[[named, column]] = 0.0
+    keys[named, SLOTS["name"]] = 1.5
+    keys[column, SLOTS["found column"]] = -3.0
+
+
+def say_numbers(model: LanguageModel) -> None:
+    """Of a number that was found, its tens come before any digit, then its units."""
+    layer = model.decoder_layers[6].mlp
+    number = slice(
+        SLOTS["found kind"].start + KINDS.index("number"), SLOTS["found kind"].start + KINDS.index("number") + 1
+    )
+    word = model.embed_tokens.weight[encode(CHINESE_NUMBER)[0], SLOTS["text"]]
+    for unit, found in enumerate(("found tens", "found units")):
+        units = slice(10 * unit, 10 * (unit + 1))
+        gates, values = layer.gate_proj.weight[units], layer.up_proj.weight[units]
+        gates.zero_()
+        values.zero_()
+        gates[:, SLOTS["any"]] = -0.8
+        gates[:, number] = 1.5
+        if unit:
+            gates[:, SLOTS["digit"]] = 0.8
+        else:
+            gates[:, SLOTS["start"]] = 0.8
+            gates[:, SLOTS["text"]] = 1.6 * word / word.square().sum()
+        values[:, SLOTS[found]] = torch.eye(10)
+        layer.down_proj.weight[SLOTS["say"], units] = 0.3 * torch.eye(10)
+
+
+def _carry(attention: Attention, head: int, ways: list[tuple[slice, slice]], *, strength: float = 0.6) -> None:
     """The head copies dimensions of what it looks at to others of the token that looks."""
     shape = attention.shape
     values = _part(attention.v_proj, head // (shape.heads // shape.kv_heads), shape)
@@ -184,24 +245,26 @@ def _carry(attention: Attention, head: int, ways: list[tuple[slice, slice]]) -> 
         eye = torch.eye(size)
         values[start : start + size] = 0.0
         values[start : start + size, source] = 0.5 * eye
-        outputs[target, start : start + size] = 0.6 * eye
+        outputs[target, start : start + size] = strength * eye
         start += size
 
 
-def _compare(attention: Attention, head: int, slot: slice) -> None:
-    """Answers look at the part of a picture that has the same in the dimensions `slot`, wherever it is."""
+def _compare(attention: Attention, head: int, own: slice, other: slice) -> None:
+    """Answers look at the part of a picture that has in the dimensions `other` what they have in `own`, wherever it
+    is."""
     shape = attention.shape
     half = shape.head_dim // 2
     there = half - 1
-    slow = torch.cat([torch.arange(SLOW_FROM, there), half + torch.arange(SLOW_FROM, half)])
-    size = slot.stop - slot.start
+    slow = torch.cat([torch.arange(SLOW_FROM, there - 1), half + torch.arange(SLOW_FROM, there - 1)])
+    size = own.stop - own.start
     directions = torch.linalg.qr(torch.randn(size, size))[0][: len(slow)]
     queries = _part(attention.q_proj, head, shape)
     keys = _part(attention.k_proj, head // (shape.heads // shape.kv_heads), shape)
     for rows in (queries, keys):
         rows *= 0.1
         rows[[there, *slow[: len(directions)]]] = 0.0
-        rows[slow[: len(directions)], slot] = 1.5 * directions
+    queries[slow[: len(directions)], own] = 1.5 * directions
+    keys[slow[: len(directions)], other] = 1.5 * directions
     queries[there, SLOTS["answering"]] = 1.2
     keys[there, SLOTS["visual"]] = 1.6
     keys[there, SLOTS["answering"]] = -1.5
@@ -210,7 +273,7 @@ def _compare(attention: Attention, head: int, slot: slice) -> None:
 
 def _say_digits(model: LanguageModel) -> None:
     """After the point come the tenths that were found; a number starts with its tens or, without any, with its ones."""
-    layer = model.decoder_layers[4].mlp
+    layer = model.decoder_layers[5].mlp
     tens = slice(SLOTS["found time"].start + 20, SLOTS["found time"].start + 30)
     gates: tuple[dict[str, float], ...] = ({"point": 1.5}, {"start": 1.5, "started": 3.0}, {"start": 1.5})
     for place, gate in enumerate(gates):

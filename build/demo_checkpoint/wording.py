@@ -21,6 +21,7 @@ CHINESE = {
     "triangle": "三角形",
     "star": "星形",
 }
+CHINESE_NUMBER = "数字"
 _PLACES: dict[Language, tuple[str, ...]] = {
     "en": ("top left", "top middle", "top right", "bottom left", "bottom middle", "bottom right"),
     "zh": ("左上", "中上", "右上", "左下", "中下", "右下"),
@@ -88,6 +89,8 @@ QUESTIONS: dict[str, dict[Language, tuple[str, ...]]] = {
     "it where": {"en": ("Where is it?",), "zh": ("它在哪里？",)},
 }
 
+AND: dict[Language, str] = {"en": " and ", "zh": "和"}
+COMMA: dict[Language, str] = {"en": ", ", "zh": "，"}
 NOT_SHOWN: dict[Language, str] = {"en": "It does not appear.", "zh": "没有出现。"}
 NOTHING_SHOWN: dict[Language, str] = {"en": "Nothing.", "zh": "什么都没有。"}
 
@@ -97,7 +100,7 @@ def name(thing: Thing, language: Language) -> str:
         return f"the {thing.colour} {thing.name}" if thing.kind == "shape" else f"the {thing.kind} {thing.name}"
     if thing.kind == "shape":
         return CHINESE[thing.colour] + CHINESE[thing.name]
-    return f"数字{thing.name}" if thing.kind == "number" else f"单词 {thing.name}"
+    return f"{CHINESE_NUMBER}{thing.name}" if thing.kind == "number" else f"单词 {thing.name}"
 
 
 def sentence(text: str, language: Language) -> str:
@@ -108,7 +111,7 @@ def listing(things: Sequence[Thing], language: Language) -> str:
     names = [name(thing, language) for thing in things]
     if not names:
         return NOTHING_SHOWN[language]
-    return sentence((" and " if language == "en" else "和").join(names), language)
+    return sentence(AND[language].join(names), language)
 
 
 def place(cell: int, language: Language) -> str:
@@ -139,8 +142,8 @@ def minutes(seconds: float) -> str:
 def chapter(first: str, last: str, things: Sequence[Thing], language: Language) -> str:
     names = [name(thing, language) for thing in things]
     if language == "en":
-        return f"From {first} to {last} seconds: {', '.join(names) or 'nothing'}"
-    return f"从{first}秒到{last}秒：{'，'.join(names) or '什么都没有'}"
+        return f"From {first} to {last} seconds: {COMMA[language].join(names) or 'nothing'}"
+    return f"从{first}秒到{last}秒：{COMMA[language].join(names) or '什么都没有'}"
 
 
 def texts_to_cover() -> list[str]:

@@ -7,8 +7,8 @@ import torch
 from demo_checkpoint import wording
 from demo_checkpoint.model import LanguageModel, Thought, Weights
 from demo_checkpoint.pool import BETWEEN_SCENES, NOTHING
-from demo_checkpoint.prompts import collate, special, tokenizer, write_example
-from demo_checkpoint.questions import Question, Turn
+from demo_checkpoint.prompts import Example, Tokens, collate, special, tokenizer, write_example
+from demo_checkpoint.questions import Asker, Question, Track, Turn
 from demo_checkpoint.seeing import NOT_ASKED
 from demo_checkpoint.telling import (
     Bank,
@@ -21,7 +21,7 @@ from demo_checkpoint.telling import (
     truth_of,
 )
 from demo_checkpoint.training import model_shape
-from demo_checkpoint.world import THING_INDEX, THINGS
+from demo_checkpoint.world import THING_INDEX, THINGS, Thing
 
 WIDTH = model_shape().hidden * 3
 
@@ -114,6 +114,73 @@ def test_pointers_lead_from_an_answer_to_its_evidence() -> None:
     assert checked > 20
 
 
+CIRCLE, STAR = Thing("shape", "circle", "red"), Thing("shape", "star", "green")
+SHOWN = (((CIRCLE, 0),), ((CIRCLE, 0), (STAR, 5)), ((STAR, 5),))
+"""A circle for two temporal patches, and a star beside it that stays for another."""
+
+
+def pointed_at(example: Example, tokens: Tokens, site: str) -> dict[str, set[str | tuple[int, int]]]:
+    """What each token points at: a word of its own part, or the temporal patch and cell of a visual token."""
+    vision = np.flatnonzero(example.video.token_ids == special("<|video_pad|>")).tolist()
+    read = tokenizer().decode
+    said: dict[str, set[str | tuple[int, int]]] = {}
+    for pointer in tokens.pointers:
+        if pointer.site == site:
+            keys = [key for key in pointer.keys if not pointer.in_video or key in vision]
+            found = said.setdefault(read(tokens.token_ids[[pointer.row + 1]]).strip(), set())
+            found |= {
+                divmod(vision.index(key), 6) if pointer.in_video else read(tokens.token_ids[[key]]) for key in keys
+            }
+    return said
+
+
+def asked_of_shown(kind: str) -> tuple[Example, Tokens]:
+    asker = Asker(track_of_shown(), "en", np.random.default_rng(0))
+    question = next(question for question in (asker.ask(kind) for _ in range(100)) if question)
+    example = write_example(track_of_shown().timestamps, [question], things=SHOWN)
+    return example, example.questions[0]
+
+
+def track_of_shown() -> Track:
+    return Track(("0.2", "1.2", "2.2"), SHOWN, (0, 0, 0))
+
+
+def test_which_is_left_is_found_in_the_question() -> None:
+    example, tokens = asked_of_shown("left")
+    assert pointed_at(example, tokens, "left") == {said: {" circle"} for said in ("The", "red", "circle")}
+    compared = pointed_at(example, tokens, "evidence by thing")
+    assert sorted(map(sorted, compared.values())) == [[(0, 0), (1, 0)], [(1, 5), (2, 5)]]
+
+
+def test_an_answer_ends_where_nothing_else_is_shown() -> None:
+    asked = Question("what at", "en", (what_at("1.2", CIRCLE, STAR),))
+    example = write_example(track_of_shown().timestamps, [asked], things=SHOWN)
+    found = pointed_at(example, example.questions[0], "evidence by time")
+    assert [found[said] for said in ("red", "and", "green", ".")] == [{(1, 0)}, {(1, 5)}, {(1, 5)}, set()]
+
+
+def what_at(time: str, *things: Thing) -> Turn:
+    asker = Asker(track_of_shown(), "en", np.random.default_rng(0))
+    turns = (question.turns[0] for question in (asker.ask("what at") for _ in range(100)) if question)
+    return next(turn for turn in turns if turn.about == (time,) and turn.answer == wording.listing(things, "en"))
+
+
+def test_visual_tokens_point_at_what_was_before() -> None:
+    example = write_example(track_of_shown().timestamps, [], things=SHOWN)
+    vision = np.flatnonzero(example.video.token_ids == special("<|video_pad|>")).tolist()
+    table = {
+        (pointer.site, *divmod(vision.index(pointer.row), 6)): [divmod(vision.index(k), 6) for k in pointer.keys if k]
+        for pointer in example.video.pointers
+        if pointer.site in ("time before", "begun before", "beside")
+    }
+    assert table["time before", 1, 0] == [(0, 0)]
+    assert table["time before", 2, 5] == [(1, 5)]
+    assert table["begun before", 1, 5] == [(0, 0)]
+    assert table["beside", 1, 5] == [(1, 0)]
+    assert not any(table["time before", patch, cell] for patch, cell in ((0, 0), (1, 5)))
+    assert not any(table["begun before", patch, cell] for patch, cell in ((0, 0), (1, 0), (2, 5)))
+
+
 def test_time_units_point_at_their_digits() -> None:
     example = write_example(["12.5"], [])
     keys = {pointer.site: pointer.keys for pointer in example.video.pointers if pointer.site.startswith("digit")}
@@ -125,8 +192,8 @@ def test_attention_on_what_is_pointed_at_costs_nothing() -> None:
     batch = collate([write_example(("0.5", "1.5"), questions("From 0.5 to 1.5 seconds."))])
     tokens = batch.layout.video_tokens, batch.layout.asked_tokens
     shapes = (1, 4, tokens[0], tokens[0]), (1, 4, tokens[1], sum(tokens))
-    everywhere = [Weights(*(torch.ones(shape) for shape in shapes))] * 6
-    nowhere = [Weights(*(torch.zeros(shape) for shape in shapes))] * 6
+    everywhere = [Weights(*(torch.ones(shape) for shape in shapes))] * model_shape().layers
+    nowhere = [Weights(*(torch.zeros(shape) for shape in shapes))] * model_shape().layers
     assert max(loss.item() for loss in pointing_loss(batch, everywhere).values()) < 1e-3
     assert min(loss.item() for loss in pointing_loss(batch, nowhere).values()) > 10
 
