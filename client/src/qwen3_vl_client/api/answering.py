@@ -7,12 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
 from ..aio import AsyncStream
-from ..errors import Cancelled
-from ..results import Answer, Event, Progress, TextDelta
-from ..summaries import Cut, Merged, PartDone, SummaryEvent
+from ..results import Answer, Progress, TextDelta
+from ..summaries import Cut, Merged, PartDone, Summary, SummaryEvent
 from .long_videos import LongVideos
 
-Telling = Event | SummaryEvent
+Telling = SummaryEvent | Progress | TextDelta
 """What is told of an answer: of the parts of long videos, then how far the prompt is read, then text."""
 
 
@@ -55,8 +54,7 @@ class Answering:
         """
         async for _ in self._events:
             pass
-        if self._stream is None:
-            raise Cancelled("the request was ended before its answer was begun")
+        assert self._stream is not None
         return await self._stream.result()
 
     async def close(self) -> None:
@@ -72,17 +70,16 @@ class Answering:
                 yield event
 
 
-def describe_progress(event: Telling) -> str:
-    """In a few words for people."""
+def describe_progress(event: SummaryEvent | Progress) -> str:
+    """In a few words for people, on one line."""
     match event:
+        case Progress():
+            return f"{event.phase}, {event.prefilled_tokens} of {event.prompt_tokens} tokens"
         case Cut(parts, resumed):
             return f"a long video is read in {len(parts)} parts, {resumed} answers are known"
         case PartDone(part, note, _):
             return f"part {part.index + 1} is read: {note.title}"
         case Merged(level, done, total, _):
             return f"level {level}: {done} of {total} accounts are merged"
-        case Progress():
-            return f"{event.phase}, {event.prefilled_tokens} of {event.prompt_tokens} tokens"
-        case TextDelta(text):
-            return text
-    return "the notes of a long video are complete"
+        case Summary():
+            return f"all of it is read: {event.title}"
