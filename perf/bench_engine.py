@@ -74,7 +74,7 @@ class Ours:
         for number, one in enumerate(asked):
             tokens = len(one.token_ids)
             positions = np.tile(np.arange(tokens, dtype=np.int32), (3, 1))
-            session, rows = str(number), np.zeros((0, SHAPE.hidden * (1 + len(SHAPE.deepstack_levels))), np.float32)
+            session, rows = str(number), torch.zeros(0, SHAPE.hidden * (1 + len(SHAPE.deepstack_levels)))
             self._answers[session] = Answer()
             self._engine.open(session, Request(one.token_ids, positions, (), tokens, greedy(one.answer_tokens)))
             self._engine.feed(session, PromptPiece(0, one.token_ids, positions, rows, last=True))

@@ -48,8 +48,8 @@ class Asked:
 
     def piece(self, begin: int, end: int) -> PromptPiece:
         first, stop = int(self.visual[:begin].sum()), int(self.visual[:end].sum())
-        last = end == len(self.token_ids)
-        return PromptPiece(begin, self.token_ids[begin:end], self.positions[:, begin:end], self.rows[first:stop], last)
+        last, rows = end == len(self.token_ids), torch.from_numpy(self.rows[first:stop])
+        return PromptPiece(begin, self.token_ids[begin:end], self.positions[:, begin:end], rows, last)
 
 
 class Model:

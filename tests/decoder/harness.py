@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import reference
+import torch
 from engine.engines import create_engine
 from engine.protocol import Admitted, Engine, Event, Failed, Prefilled, PromptPiece, Request, Tokens, Waiting
 from engine.sampling_parameters import SamplingParameters
@@ -50,7 +51,11 @@ class Prompt:
     def _piece(self, begin: int, end: int) -> PromptPiece:
         rows = slice(int(self.is_visual[:begin].sum()), int(self.is_visual[:end].sum()))
         return PromptPiece(
-            begin, self.token_ids[begin:end], self.positions[:, begin:end], self.rows[rows], end == len(self.token_ids)
+            begin,
+            self.token_ids[begin:end],
+            self.positions[:, begin:end],
+            torch.from_numpy(self.rows[rows]),
+            end == len(self.token_ids),
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from engine.checkpoint import ModelConfig, read_model_config
 from engine.chunk import Chunk, Header, Open, Plan, parse_header, planned_request, prompt_piece
 from engine.errors import RequestError
@@ -35,7 +36,7 @@ def chunk(config: ModelConfig, **changes: Any) -> Chunk:
         request_id="r",
         token_ids=np.array([1, config.visual_token_ids[1], 2], np.int32),
         positions=np.zeros((3, 3), np.int32),
-        features=np.ones((1, 1, config.row_width), np.float32),
+        features=torch.ones(1, 1, config.row_width),
         encode_seconds=0.0,
         arrived=2.0,
         cancelled=False,
@@ -83,7 +84,7 @@ def test_a_chunk_is_a_piece_of_the_prompt(config: ModelConfig) -> None:
         config,
         token_ids=np.array([1], np.int32),
         positions=np.zeros((3, 1), np.int32),
-        features=np.zeros((0, 1, 8), np.float32),
+        features=torch.zeros(0, 1, 8),
     )
     assert prompt_piece(empty, config).rows.shape == (0, config.row_width)
 
@@ -98,11 +99,11 @@ def test_what_an_engine_could_stumble_over_is_refused(config: ModelConfig) -> No
         ({"token_ids": np.array([1, 2, -1], np.int32)}, "token ids from -1 to 2"),
         ({"positions": np.zeros((3, 2), np.int32)}, r"positions \[3, 2\]"),
         ({"positions": np.full((3, 3), -4, np.int32)}, "the position -4"),
-        ({"features": np.ones((1, 1, width - 1), np.float32)}, rf"features \[1, 1, {width - 1}\]; .* {width}\] is"),
-        ({"features": np.ones((1, 2, width), np.float32)}, "1 visual tokens and 2 rows"),
-        ({"features": np.zeros((0, 1, width), np.float32)}, "1 visual tokens and 0 rows"),
+        ({"features": torch.ones(1, 1, width - 1)}, rf"features \[1, 1, {width - 1}\]; .* {width}\] is"),
+        ({"features": torch.ones(1, 2, width)}, "1 visual tokens and 2 rows"),
+        ({"features": torch.zeros(0, 1, width)}, "1 visual tokens and 0 rows"),
         (
-            {"features": np.full((1, 1, width), np.nan, np.float32)},
+            {"features": torch.full((1, 1, width), torch.nan)},
             "internal: chunk 2 has features that are not finite",
         ),
     ]

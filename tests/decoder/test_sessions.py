@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from decoder.harness import Prompt, make_prompt, make_settings
 from engine.checkpoint import read_generation_config, read_model_config
 from engine.chunk import Chunk, Header, Open, Plan
@@ -115,7 +116,7 @@ class Stage1:
             request_id=f"request {self.name}",
             token_ids=np.zeros(0, np.int32),
             positions=np.zeros((3, 0), np.int32),
-            features=np.zeros((0, 1, 8), np.float32),
+            features=torch.zeros(0, 1, 8),
             encode_seconds=0.25,
             arrived=time.monotonic(),
             cancelled=False,

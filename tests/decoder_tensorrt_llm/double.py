@@ -31,6 +31,7 @@ from engine.response_format import ResponseFormat
 from engine.sampling_parameters import SamplingParameters
 from tokenizers import Tokenizer
 
+REFUSED_GRAMMAR = "invalid_argument: sampling_parameters.response_format cannot be used:"
 VERSIONS = {"single": "1.2.1", "handles": "1.3.0rc20", "layouts": "1.3.0rc29"}
 
 
@@ -188,7 +189,8 @@ class Result:
                     if reason == "stop" and self._strip_stop:
                         self._ids.pop()
                 case Failed(message):
-                    raise RuntimeError(message)
+                    # As its executor says that a grammar does not compile.
+                    raise RuntimeError(message.replace(REFUSED_GRAMMAR, "Guided decoding error:"))
                 case "aborted":
                     reason = "cancelled"
                 case _:
@@ -258,7 +260,7 @@ class LLM:
                 positions, next_position = self._positions(disaggregated_params, tokens)
             shown = digests(np.isin(token_ids, self.config.visual_token_ids), rows)
             self.engine.open(session, Request(token_ids, positions, shown, next_position, sampling_params.ours()))
-            return PromptPiece(0, token_ids, positions, rows, last=True)
+            return PromptPiece(0, token_ids, positions, torch.from_numpy(rows), last=True)
 
         self.results[session] = Result(self, session, begin, strip_stop=self.strip_stop)
         return self.results[session]

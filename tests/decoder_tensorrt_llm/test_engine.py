@@ -115,6 +115,13 @@ def test_a_response_format_means_the_same_to_both_engines(
     assert re.fullmatch("[0-9]{4}" if wanted.kind == "regex" else "2011", text)
 
 
+def test_a_grammar_that_does_not_compile_is_the_caller_s_mistake(harness: StartHarness, checkpoint: Path) -> None:
+    running, prompt = harness(), make_prompt(checkpoint, seed=6, frames=0)
+    refused = running.ask(prompt, SamplingParameters(max_tokens=4, response_format=ResponseFormat("regex", "(")))
+    assert refused.error.startswith("invalid_argument: sampling_parameters.response_format cannot be used: ")
+    assert not running.ask(prompt, greedy(4)).error
+
+
 @pytest.mark.parametrize("strip_stop", [False, True])
 def test_a_stop_token_ends_the_answer(
     harness: StartHarness, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, strip_stop: bool
@@ -141,9 +148,12 @@ def test_a_session_waits_until_there_is_room_for_its_whole_answer(harness: Start
         assert running.open(name, prompt, greedy(long)).admitted
     waiting = running.start("three", prompt, greedy(8))
     assert running.engine.state() == EngineState(CACHE_TOKENS // 16, 0, 0, 2, 1)
+    last = running.start("four", prompt, greedy(8))
     assert not waiting.admitted
+    assert (waiting.places, last.places) == ([1], [2])
     running.engine.cancel("one")
     assert waiting.admitted
+    assert last.admitted or last.places == [2, 1]
     assert waiting.over.wait(60)
     assert waiting.ids == list(prompt.greedy[:8])
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import media
-import numpy as np
 import pytest
 import readers
+import torch
 from decoder.harness import Answer, Harness, greedy, make_settings
 from encoder.chunk import Chunk as Pictures
 from encoder.session import VisionEncoder
@@ -47,12 +47,12 @@ class Stages:
         digests = tuple(patch_digests(plan.looks, settings.patching, library))
         return Request(prompt.token_ids, prompt.positions, digests, prompt.next_position, greedy(TOKENS)), pieces
 
-    def _rows(self, chunk: Any) -> np.ndarray:
+    def _rows(self, chunk: Any) -> torch.Tensor:
         vision = chunk.vision
         features = self.encoder.encode(
             Pictures(chunk.patches, vision.indices, vision.weights, vision.rotary_cos, vision.rotary_sin)
         )
-        return features.reshape(-1, features.shape[-1])
+        return torch.from_numpy(features.reshape(-1, features.shape[-1]))
 
 
 @pytest.fixture(scope="module")

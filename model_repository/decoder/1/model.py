@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import triton_python_backend_utils as pb_utils
 from engine.checkpoint import read_generation_config, read_model_config
 from engine.chunk import Chunk, parse_header
@@ -18,6 +19,7 @@ from engine.credits import close_abandoned
 from engine.detokenizer import Vocabulary
 from engine.engines import create_engine
 from engine.errors import RequestError
+from engine.features import own_copy
 from engine.metrics import Metrics
 from engine.reply import Response
 from engine.session import Services
@@ -110,7 +112,7 @@ def _message(request: Any, reply: TritonReply) -> Message:
         request_id=request.request_id(),
         token_ids=_array(request, "token_ids", np.zeros(0, np.int32)),
         positions=_array(request, "positions", np.zeros((3, 0), np.int32)),
-        features=_array(request, "features", np.zeros((0, 0, 0), np.float32)),
+        features=_features(request),
         encode_seconds=float(encode_seconds[0]),
         arrived=time.monotonic(),
         cancelled=request.is_cancelled(),
@@ -122,6 +124,11 @@ def _array(request: Any, name: str, default: np.ndarray) -> np.ndarray:
     """A copy: the tensor's memory is Triton's, and goes with the request."""
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     return default if tensor is None else np.array(tensor.as_numpy())
+
+
+def _features(request: Any) -> torch.Tensor:
+    tensor = pb_utils.get_input_tensor_by_name(request, "features")
+    return torch.zeros(0, 0, 0) if tensor is None else own_copy(tensor)
 
 
 def _text(request: Any, name: str) -> str | None:

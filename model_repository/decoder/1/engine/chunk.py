@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from engine.checkpoint import ModelConfig
@@ -66,7 +67,7 @@ class Header:
 class Chunk:
     """
     token_ids: int32 [tokens]; positions: int32 [3, tokens]
-    features: float32 [frames, rows, hidden * (1 + levels)]
+    features: float32 [frames, rows, hidden * (1 + levels)], on the device where stage 2 has left them
     encode_seconds: how long stage 2 worked on it
     arrived: seconds of the system's monotonic clock
     cancelled: the client had gone before the chunk was made
@@ -76,7 +77,7 @@ class Chunk:
     request_id: str
     token_ids: NDArray[np.int32]
     positions: NDArray[np.int32]
-    features: NDArray[np.float32]
+    features: torch.Tensor
     encode_seconds: float
     arrived: float
     cancelled: bool
@@ -125,7 +126,7 @@ def prompt_piece(chunk: Chunk, config: ModelConfig) -> PromptPiece:
     """The chunk's part of the prompt. Raises invalid_argument for anything that an engine could stumble over."""
     check_tokens(chunk, config)
     name, ids, features = f"chunk {chunk.header.index}", chunk.token_ids, chunk.features
-    if features.ndim != 3 or (features.size and features.shape[2] != config.row_width):
+    if features.ndim != 3 or (features.numel() and features.shape[2] != config.row_width):
         raise invalid_argument(
             f"{name} has features {list(features.shape)}; [frames, rows, {config.row_width}] is accepted"
         )
@@ -133,7 +134,7 @@ def prompt_piece(chunk: Chunk, config: ModelConfig) -> PromptPiece:
     visual_tokens = int(np.isin(ids, config.visual_token_ids).sum())
     if visual_tokens != len(rows):
         raise invalid_argument(f"{name} has {visual_tokens} visual tokens and {len(rows)} rows of features")
-    if not np.isfinite(rows).all():
+    if not torch.isfinite(rows).all():
         # Not the caller's fault: stage 2 computed them.
         raise RequestError("internal", f"{name} has features that are not finite")
     return PromptPiece(chunk.header.begin, ids, chunk.positions, rows, chunk.header.last)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from engine.sampling_parameters import SamplingParameters
@@ -41,19 +42,20 @@ class Request:
 
 @dataclass(frozen=True)
 class PromptPiece:
-    """The next tokens of a prompt. The engine keeps the arrays: nobody may write to them any more.
+    """The next tokens of a prompt. The engine keeps them: nobody may write to them any more.
 
     begin: how many of the prompt's tokens lie before it
     token_ids: int32 [tokens]
     positions: int32 [3, tokens], M-RoPE: time, row, column
-    rows: float32 [visual tokens, hidden * (1 + levels)], packed [merged | deepstack_0 | …], one per visual token
+    rows: float32 [visual tokens, hidden * (1 + levels)], packed [merged | deepstack_0 | …], one per visual token; on
+        any device
     last: nothing follows
     """
 
     begin: int
     token_ids: NDArray[np.int32]
     positions: NDArray[np.int32]
-    rows: NDArray[np.float32]
+    rows: torch.Tensor
     last: bool
 
 

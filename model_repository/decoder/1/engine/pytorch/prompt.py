@@ -37,7 +37,7 @@ def to_stretch(
         token_ids=token_ids,
         positions=torch.from_numpy(piece.positions).long(),
         visual=torch.isin(token_ids, torch.tensor(visual_token_ids)).nonzero().squeeze(1),
-        rows=torch.from_numpy(piece.rows).to(device, dtype),
+        rows=piece.rows.to(device, dtype),
     )
 
 

@@ -35,7 +35,7 @@ class CollectedPrompt:
         self.token_ids.append(piece.token_ids)
         self.positions.append(piece.positions)
         # A copy, alone in its memory: a handle shares all the memory that a tensor is a part of.
-        self.rows.append(torch.tensor(piece.rows, dtype=self.dtype))
+        self.rows.append(piece.rows.to("cpu", self.dtype, copy=True))
 
     def all_token_ids(self) -> NDArray[np.int32]:
         """int32 [tokens]"""

@@ -19,6 +19,7 @@ class Reservations:
         self._max_batch = max_batch
         self._held: dict[str, int] = {}
         self._waiting: deque[tuple[str, int]] = deque()
+        self._told: dict[str, int] = {}
         self.departures = Departures()
 
     @property
@@ -44,6 +45,13 @@ class Reservations:
             self.free -= blocks
             admitted.append(session)
         return admitted
+
+    def moved(self) -> list[tuple[str, int]]:
+        """The sessions in the queue whose places have changed since the last call, with these; 1 is the next."""
+        places = {session: place for place, (session, _) in enumerate(self._waiting, start=1)}
+        moved = [(session, place) for session, place in places.items() if self._told.get(session) != place]
+        self._told = places
+        return moved
 
     def release(self, session: str) -> None:
         """Gives a session's blocks back, or takes it out of the queue."""

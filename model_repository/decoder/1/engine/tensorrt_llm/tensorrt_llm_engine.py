@@ -16,7 +16,18 @@ from tokenizers import Tokenizer
 
 from engine.checkpoint import ModelConfig, read_generation_config, read_model_config
 from engine.errors import RequestError, invalid_argument
-from engine.protocol import Admitted, EngineState, Event, Failed, Listener, Prefilled, PromptPiece, Request, Tokens
+from engine.protocol import (
+    Admitted,
+    EngineState,
+    Event,
+    Failed,
+    Listener,
+    Prefilled,
+    PromptPiece,
+    Request,
+    Tokens,
+    Waiting,
+)
 from engine.settings import Settings
 from engine.tensorrt_llm.collected import CollectedPrompt
 from engine.tensorrt_llm.handover import hand_over
@@ -27,6 +38,8 @@ from engine.tensorrt_llm.support import Support, probe
 logger = logging.getLogger(__name__)
 
 LLM_ARGUMENTS = "llm.json"
+# What its messages have before the reason why a grammar cannot be compiled.
+GUIDED_DECODING_ERROR = "Guided decoding error:"
 
 
 @dataclass
@@ -109,6 +122,7 @@ class TensorRTLLMEngine:
                     "resource_exhausted",
                     f"{waiting - 1} requests are waiting for the KV cache and no more may; retry in {seconds} s",
                 )
+            self._tell_places()
 
     def feed(self, session: str, piece: PromptPiece) -> None:
         """Takes a piece over, and submits the prompt when it is the last."""
@@ -158,7 +172,7 @@ class TensorRTLLMEngine:
                 output = await anext(results, None)
         except Exception as error:
             logger.exception("session %s failed", session.name)
-            self._end(session, Failed(f"internal: TensorRT-LLM failed: {type(error).__name__}: {error}"))
+            self._end(session, Failed(_failure(session, error)))
 
     async def _submit(self, session: _Session) -> Any:
         """The answer's outputs as they come; None for a session that was cancelled meanwhile."""
@@ -225,10 +239,15 @@ class TensorRTLLMEngine:
         del self._sessions[session.name]
         self._reservations.release(session.name)
         self._admit()
+        self._tell_places()
 
     def _admit(self) -> None:
         for admitted in self._reservations.admit():
             self._listener(admitted, Admitted())
+
+    def _tell_places(self) -> None:
+        for session, place in self._reservations.moved():
+            self._listener(session, Waiting(place))
 
 
 @dataclass(frozen=True)
@@ -249,6 +268,14 @@ async def _outputs(result: Any, kept: tuple[torch.Tensor, ...]) -> Any:
         seen += len(ids)
         yield _Output(ids, seen, completion.finish_reason or "")
     del kept
+
+
+def _failure(session: _Session, error: Exception) -> str:
+    """What went wrong, in the words that the PyTorch engine has for it."""
+    _, marker, reason = str(error).partition(GUIDED_DECODING_ERROR)
+    if marker and session.request.sampling.response_format is not None:
+        return f"invalid_argument: sampling_parameters.response_format cannot be used: {reason.strip()}"
+    return f"internal: TensorRT-LLM failed: {type(error).__name__}: {error}"
 
 
 async def _cancel_tasks() -> None:
