@@ -28,6 +28,7 @@ GPU ?=
 CONTEXT ?=
 CONCURRENCY ?=
 WEIGHTS ?=
+ENGINE ?=
 KV_CACHE ?=
 QUANTISED ?=
 ENGINES ?= .cache/engines/$(GPU)
@@ -49,7 +50,7 @@ SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSIT
 .DEFAULT_GOAL := help
 .PHONY: help env demo serve api webui engines test lint parity accuracy fuzz-engine fuzz-media fuzz-api \
 	bench-batching bench-engine bench-followup bench-memory bench-sampling bench-ingest bench-summaries bench-context \
-	bench-overlap bench-quantisation bench-gpu load load-sweep load-users load-web \
+	bench-overlap bench-quantisation bench-gpu bench-gpu-vision load load-sweep load-users load-web \
 	load-batching load-report load-sizing soak overload chaos clean
 
 help: ## Show this help
@@ -67,6 +68,7 @@ help: ## Show this help
 	@echo '  REPOSITORY=.cache/repository   serve: where the model repository is assembled'
 	@echo '  SET="decoder.max_batch=8 ..."  serve: further settings, see model_repository/*/config.pbtxt'
 	@echo '  GPU=rtx4090d              engines: the profile; with CONTEXT, CONCURRENCY, WEIGHTS, KV_CACHE, QUANTISED as wanted'
+	@echo '  ENGINE=                   engines: pytorch instead of tensorrt_llm in stage 3'
 	@echo '  ENGINES=.cache/engines/GPU  engines: where the repository is built; DRY_RUN=1 says what would be done'
 	@echo '  CASES=200 SEED=0          parity, fuzz-engine, fuzz-media (10000), fuzz-api: how many random requests, and which'
 	@echo '  LOAD="--requests 500"     load-*, soak, overload, chaos: options of the run (LOAD=--help)'
@@ -96,7 +98,7 @@ engines: $(VENV)/.serve ## Build the repository that serves MODEL on GPU (build/
 	@PYTHONPATH=build $(BIN)/python -m engines --gpu '$(GPU)' --model '$(MODEL)' --output '$(ENGINES)' \
 		$(if $(CONTEXT),--context '$(CONTEXT)') $(if $(CONCURRENCY),--concurrency '$(CONCURRENCY)') \
 		$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(KV_CACHE),--kv-cache '$(KV_CACHE)') \
-		$(if $(QUANTISED),--quantised '$(QUANTISED)') $(if $(DRY_RUN),--dry-run)
+		$(if $(QUANTISED),--quantised '$(QUANTISED)') $(if $(ENGINE),--engine '$(ENGINE)') $(if $(DRY_RUN),--dry-run)
 
 test: lint ## Lint, check types, run every test
 	@echo 'tests'
@@ -186,6 +188,9 @@ bench-quantisation: $(VENV)/.test ## Ask what weights and a KV cache of fewer bi
 
 bench-gpu: $(VENV)/.test ## Time the engine on a GPU at the published shapes, against the card's own limits
 	@$(SHARED):model_repository/decoder/1 $(BIN)/python perf/gpu_engine.py
+
+bench-gpu-vision: $(VENV)/.test ## Time the vision tower on a GPU in PyTorch, compiled and in ONNX Runtime
+	@$(SHARED):model_repository/decoder/1:model_repository/video_preprocess/1 $(BIN)/python perf/gpu_vision.py
 
 clean: ## Remove what was set up: .venv and .cache
 	rm -rf $(VENV) .cache

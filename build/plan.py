@@ -13,7 +13,7 @@ import sys
 
 from planner.models import find_model, published_sizes
 from planner.planning import Refusal, make_plan
-from planner.profiles import find_profile, profiles
+from planner.profiles import ENGINES, find_profile, profiles
 from planner.report import describe, precision_table, table
 
 
@@ -21,6 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Say what fits on a GPU, and why.")
     parser.add_argument("--gpu", choices=list(profiles()), help="profile of the GPU")
     parser.add_argument("--model", help="checkpoint folder, published size (4B) or hub name")
+    parser.add_argument("--engine", choices=ENGINES, help="stage 3's engine; default: the profile's")
     parser.add_argument("--context", type=int, help="longest prompt plus answer, in tokens")
     parser.add_argument("--concurrency", type=int, help="requests of that length at once")
     parser.add_argument("--weights", help="precision of the decoder's weights; default: chosen")
@@ -35,6 +36,7 @@ def main() -> int:
         parser.error("--gpu and --model are required, or --table")
     try:
         profile, model = find_profile(arguments.gpu), find_model(arguments.model)
+        profile = profile.with_engine(arguments.engine or profile.engine)
         if arguments.precisions:
             print(precision_table(profile, model))
             return 0

@@ -53,10 +53,10 @@ def assemble(checkpoint: Path, destination: Path, settings: Mapping[str, str] | 
     if destination.resolve() == SOURCE:
         raise ValueError(f"{destination} is the source of the stages' code; assemble into another folder")
     check_checkpoint(checkpoint)
-    configurations = _configurations(settings or {})
+    texts = configurations(settings or {})
     sources = {
         file.relative_to(SOURCE): file
-        for model in configurations
+        for model in texts
         for file in (SOURCE / model).rglob("*")
         if file.suffix == ".py" or file.name == ".gitkeep"
     }
@@ -68,18 +68,18 @@ def assemble(checkpoint: Path, destination: Path, settings: Mapping[str, str] | 
     }
     weights = {Path("decoder") / CHECKPOINT_FOLDER / name: checkpoint / name for name in weight_files(checkpoint)}
 
-    _remove_stale(destination, configurations, {*sources, *weights})
+    _remove_stale(destination, texts, {*sources, *weights})
     for path, source in sources.items():
         _place(destination / path, source.read_bytes())
     for path, source in weights.items():
         _link(destination / path, source.resolve())
-    for model, configuration in configurations.items():
-        _place(destination / model / "config.pbtxt", configuration.encode())
+    for model, text in texts.items():
+        _place(destination / model / "config.pbtxt", text.encode())
     export_vision(checkpoint, destination / ONNX)
 
 
-def _configurations(settings: Mapping[str, str]) -> dict[str, str]:
-    """Each model's config.pbtxt, by the model's name, with the settings in it."""
+def configurations(settings: Mapping[str, str]) -> dict[str, str]:
+    """Each model's config.pbtxt, by the model's name, with the settings in it. Raises SettingsError."""
     texts = {file.parent.name: file.read_text(encoding="utf-8") for file in sorted(SOURCE.glob("*/config.pbtxt"))}
     parsed = {model: text_format.Parse(text, model_config_pb2.ModelConfig()) for model, text in texts.items()}
     accepted = {f"{model}.{name}": (model, name) for model, config in parsed.items() for name in config.parameters}

@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# The server for a repository that the builder made: Triton with its TensorRT and Python backends, TensorRT-LLM in the
-# decoder.
+# The server for a repository that the builder made: Triton with its TensorRT and Python backends, TensorRT-LLM or
+# PyTorch in the decoder.
 #
 # Not NVIDIA's image with TensorRT-LLM (26.07-trtllm-python-py3): it holds 1.2.1, which takes one embedding per request
 # where a video has one per pair of frames, and of backends only TensorRT-LLM's and Python's, where stage 2 is a plan.
@@ -12,11 +12,13 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libopenmpi-dev \
     && rm --recursive --force /var/lib/apt/lists/*
-COPY requirements/gpu.txt /tmp/requirements/gpu.txt
-RUN python3 -m pip install --requirement /tmp/requirements/gpu.txt
+# Stage 3's engine, as in ENGINE for the builder.
+ARG ENGINE=tensorrt_llm
+COPY requirements /tmp/requirements
+RUN python3 -m pip install --requirement "/tmp/requirements/gpu_${ENGINE}.txt"
 COPY build /opt/qwen3-vl/build
 COPY requirements /opt/qwen3-vl/requirements
-RUN mkdir --parents /data && chown --recursive 1000 /data
+RUN mkdir --parents /data/media && chown --recursive 1000 /data
 USER 1000
 WORKDIR /data
 ENV PYTHONPATH=/opt/qwen3-vl/build

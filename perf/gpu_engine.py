@@ -27,7 +27,9 @@ from engine.pytorch.linear import DenseLinear, Grouped4Bit, Int4Linear, Linear
 from engine.pytorch.pytorch_engine import PyTorchEngine, build_engine
 from engine.pytorch.text_model import TextModel
 from engine.pytorch.weights import LayerWeights, ModelWeights
-from planner.models import published_sizes
+from planner.memory import fixed_parts, request_parts
+from planner.models import find_model, published_sizes
+from planner.profiles import find_profile
 from rich.console import Console
 from rich.table import Table
 
@@ -35,6 +37,13 @@ GIB = 2**30
 CARD_GIB = 24
 CONTEXT = 262_144
 GROUP = 128
+ENGINE_PARTS = (
+    "decoder weights",
+    "decoder activations",
+    "workspaces and CUDA graphs",
+    "KV cache",
+    "keys and values read back",
+)
 TINY = {
     "hidden_size": 128,
     "num_hidden_layers": 2,
@@ -165,7 +174,7 @@ class Bench:
     def _ask(self, engine: PyTorchEngine, session: str, prompt: int, answer: int) -> None:
         token_ids = np.full(prompt, 1, np.int32)
         positions = np.tile(np.arange(prompt, dtype=np.int32), (3, 1))
-        rows = np.zeros((0, self.config.row_width), np.float32)
+        rows = torch.zeros(0, self.config.row_width)
         engine.open(session, Request(token_ids, positions, (), prompt, greedy(answer)))
         engine.feed(session, PromptPiece(0, token_ids, positions, rows, last=True))
 
@@ -253,6 +262,13 @@ def measure_memory(name: str, device: torch.device, scale: Scale) -> tuple[Row, 
     return (name, f"prefill, {scale.context} tokens, 4-bit weights, 8-bit cache", 1e3 * seconds, "", None), peak
 
 
+def planned_bytes(name: str, context: int) -> int:
+    """What the planner counts for the engine alone: neither the vision tower nor the processes around it."""
+    profile, model = find_profile("rtx4090d").with_engine("pytorch"), find_model(name)
+    parts = fixed_parts(profile, model, "int4") + request_parts(profile, model, "int8", context, 1)
+    return sum(part.bytes for part in parts if part.name in ENGINE_PARTS)
+
+
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-gpu", description=__doc__)
@@ -273,6 +289,8 @@ def main() -> None:
     row, peak = measure_memory("tiny" if tiny else "4B", device, scale)
     rows.append(row)
     figures.append(report.Figure(f"4B, {CONTEXT} tokens, capped at {CARD_GIB} GiB: peak", peak, "GiB", at_most=23))
+    allowed = planned_bytes("4B", scale.context) / GIB
+    figures.append(report.Figure("the same, of what the planner allows for it", 100 * peak / allowed, "%", at_most=100))
     columns = ("shape", "what", "ms", "limit", "share of it, %")
     if tiny:
         table = Table(*columns, title="gpu_engine, tried on a tiny shape")

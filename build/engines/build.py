@@ -14,12 +14,13 @@ from tensorrt_vision.builder import BuildError
 from tensorrt_vision.check import check_features, plan_runner
 
 from engines import quantise
-from engines.configurations import plan_bands, settings
+from engines.configurations import gpu_configurations, plan_bands, server_options, settings
 from engines.deployment import deploy
 from engines.frames import real_chunks
 from engines.manifest import Machine, this_machine, write_manifest
 from engines.steps import Step
 
+ENGINE_NAMES = {"tensorrt_llm": "TensorRT-LLM", "pytorch": "PyTorch"}
 SAMPLE_VIDEO = Path(__file__).parents[2] / "client" / "examples" / "scenes.mp4"
 
 
@@ -28,6 +29,7 @@ class Build:
     """What is built where. quantised: a checkpoint that is quantised already, if any.
 
     output: holds `repository`, which is served, and `work`, which makes the next build short.
+    media_root: the folder below which `video_uri` may name files, on the machine that serves; empty: none.
     """
 
     plan: Plan
@@ -35,6 +37,12 @@ class Build:
     quantised: Path | None
     output: Path
     report: Callable[[str], None]
+    media_root: str = ""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Parameters of the stages' configurations."""
+        return {**settings(self.plan), "video_preprocess.media_root": self.media_root}
 
     @property
     def repository(self) -> Path:
@@ -62,8 +70,13 @@ class Build:
         return self.work / f"vision.{self.plan.profile.architecture}.plan"
 
     @property
+    def is_quantised(self) -> bool:
+        """Whether TensorRT-LLM needs a checkpoint of its own; the PyTorch engine rounds weights when it starts."""
+        return self.plan.profile.engine == "tensorrt_llm" and quantise.is_quantised(self.plan.weights)
+
+    @property
     def decoder_checkpoint(self) -> Path:
-        if not quantise.is_quantised(self.plan.weights):
+        if not self.is_quantised:
             return self.checkpoint
         return self.quantised or self.work / f"checkpoint-{self.plan.weights}"
 
@@ -72,17 +85,17 @@ def steps(build: Build) -> list[Step]:
     """In the order in which they run; a step's inputs are what its outputs depend on."""
     if build.plan.profile.is_cpu:
         return [_assemble(build), _manifest(build)]
-    decoder = [_decoder(build)] if quantise.is_quantised(build.plan.weights) else []
+    decoder = [_decoder(build)] if build.is_quantised else []
     return [_assemble(build), _type(build), _compile(build), _check(build), *decoder, _deploy(build), _manifest(build)]
 
 
 def _assemble(build: Build) -> Step:
-    wanted = settings(build.plan)
+    wanted = build.settings
     return Step(
         name="assemble",
         what=[
             f"checkpoint {build.checkpoint}, vision tower exported to {build.exported}",
-            *(f"{name} = {value}" for name, value in wanted.items()),
+            *(f"{name} = {value}" for name, value in wanted.items() if value),
         ],
         inputs={"checkpoint": build.checkpoint, "settings": wanted},
         # The assembly itself repairs what is there, or leaves it alone.
@@ -179,12 +192,20 @@ def _deploy(build: Build) -> Step:
     return Step(
         name="deploy",
         what=[
-            f"{build.repository}: vision_encoder on TensorRT, decoder on TensorRT-LLM",
+            f"{build.repository}: vision_encoder on TensorRT, decoder on {ENGINE_NAMES[plan.profile.engine]}",
+            *(f"Triton's {option}" for option in server_options(plan)),
             f"KV cache of {plan.cache_tokens:,} tokens in {plan.kv_cache}, {plan.context_tokens:,} per request",
         ],
         inputs={"assembled": build.assembled, "plan": build.vision_plan, "checkpoint": build.decoder_checkpoint},
         outputs=[],
-        run=lambda: deploy(plan, build.assembled, build.vision_plan, build.decoder_checkpoint, build.repository),
+        run=lambda: deploy(
+            plan,
+            gpu_configurations(plan, build.settings),
+            build.assembled,
+            build.vision_plan,
+            build.decoder_checkpoint,
+            build.repository,
+        ),
     )
 
 
@@ -195,5 +216,5 @@ def _manifest(build: Build) -> Step:
         what=[f"{build.repository / 'manifest.json'}: versions, hashes and the plan's figures"],
         inputs={},
         outputs=[],
-        run=lambda: write_manifest(build.repository, build.plan, build.checkpoint, machine),
+        run=lambda: write_manifest(build.repository, build.plan, build.checkpoint, machine, server_options(build.plan)),
     )

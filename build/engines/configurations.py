@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
 from google.protobuf import text_format
+from planner.memory import CHUNKS_IN_FLIGHT, feature_pool_bytes
 from planner.models import PATCH_VALUES, Model
 from planner.planning import MAX_BATCH, Plan
 from planner.profiles import Profile
 from planner.vision_profiles import Band, bands
+from repository import configurations
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-CHUNKS_IN_FLIGHT = 4
+# The one that everything is on.
+GPU = 0
+# The decoder's parameters have these for the planner's precisions; auto: the checkpoint's own, 16 bits.
+PYTORCH_NAMES = {"bf16": "auto", "int4": "int4", "int8": "int8"}
 # Tokens of a block of TensorRT-LLM's KV cache.
 TOKENS_PER_BLOCK = 32
 PLAN_FILE = "model.plan"
@@ -31,7 +36,23 @@ def settings(plan: Plan) -> dict[str, str]:
     }
     if plan.profile.is_cpu:
         return common
-    return {**common, "decoder.engine": plan.profile.engine, "decoder.block_size": str(TOKENS_PER_BLOCK)}
+    if plan.profile.engine == "tensorrt_llm":
+        return {**common, "decoder.engine": plan.profile.engine, "decoder.block_size": str(TOKENS_PER_BLOCK)}
+    return {
+        **common,
+        "decoder.engine": plan.profile.engine,
+        "decoder.device": "cuda",
+        "decoder.weights": PYTORCH_NAMES[plan.weights],
+        "decoder.kv_cache_dtype": PYTORCH_NAMES[plan.kv_cache],
+    }
+
+
+def server_options(plan: Plan) -> list[str]:
+    """Options that Triton itself needs for what the configurations say, beside those that it is always started with."""
+    if plan.profile.is_cpu:
+        return []
+    pool = feature_pool_bytes(plan.profile, plan.model, plan.concurrency)
+    return [f"--cuda-memory-pool-byte-size={GPU}:{pool}"]
 
 
 def plan_bands(profile: Profile) -> tuple[Band, ...]:
@@ -39,12 +60,13 @@ def plan_bands(profile: Profile) -> tuple[Band, ...]:
     return bands(chunk_tokens=profile.chunk_tokens, max_frame_tokens=profile.max_frame_tokens)
 
 
-def gpu_configurations(plan: Plan, assembled: Path) -> dict[str, str]:
-    """Each model's config.pbtxt for a GPU, by the model's name; `assembled` has them with `settings` in them."""
-    texts = {path.parent.name: path.read_text(encoding="utf-8") for path in sorted(assembled.glob("*/config.pbtxt"))}
+def gpu_configurations(plan: Plan, chosen: Mapping[str, str]) -> dict[str, str]:
+    """Each model's config.pbtxt for a GPU, by the model's name, with the settings `chosen`."""
+    texts = configurations(chosen)
     texts["vision_encoder"] = text_format.MessageToString(
         _vision_encoder(_parse(texts["vision_encoder"]), plan.profile, plan.model), as_utf8=True
     )
+    texts["decoder"] = text_format.MessageToString(_decoder(_parse(texts["decoder"]), plan.profile), as_utf8=True)
     texts["qwen3_vl"] = text_format.MessageToString(_ensemble(_parse(texts["qwen3_vl"])), as_utf8=True)
     return texts
 
@@ -64,7 +86,7 @@ def _vision_encoder(python: ModelConfig, profile: Profile, model: Model) -> Mode
     for tensor in config.input:
         tensor.dims[:] = fixed.get(tensor.name, tensor.dims)
     config.output[0].dims[:] = [-1, -1, model.feature_width]
-    group = config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_GPU, gpus=[0])
+    group = config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_GPU, gpus=[GPU])
     boxes = plan_bands(profile)
     group.profile.extend(str(index) for index in range(len(boxes)))
     for index, box in enumerate(boxes):
@@ -86,6 +108,13 @@ def _warm_up(config: ModelConfig, name: str, box: Band, head_dim: int) -> None:
         entry = warm_up.inputs[tensor.name]
         entry.data_type, entry.zero_data = tensor.data_type, True
         entry.dims.extend(shapes[tensor.name])
+
+
+def _decoder(config: ModelConfig, profile: Profile) -> ModelConfig:
+    """Stage 3 takes features where its engine wants them: on the GPU; TensorRT-LLM by handles to host memory."""
+    if profile.engine == "pytorch":
+        config.parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value = "no"
+    return config
 
 
 def _ensemble(config: ModelConfig) -> ModelConfig:

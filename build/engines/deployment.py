@@ -1,17 +1,18 @@
-"""The repository for a GPU: the assembled one, with stage 2 as a plan and stage 3 on TensorRT-LLM."""
+"""The repository for a GPU: the assembled one, with stage 2 as a plan and stage 3 on the engine that was planned."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from planner.models import MERGED_PATCHES
 from planner.planning import Plan
 
-from engines.configurations import PLAN_FILE, gpu_configurations
+from engines.configurations import PLAN_FILE
 from engines.llm_arguments import llm_arguments
 
 LLM_ARGUMENTS = Path("decoder", "1", "llm.json")
@@ -20,10 +21,18 @@ DECODER_CHECKPOINT = Path("decoder", "1", "checkpoint")
 TOKEN_PIXELS = 16 * 16 * MERGED_PATCHES
 
 
-def deploy(plan: Plan, assembled: Path, vision_plan: Path, checkpoint: Path, destination: Path) -> None:
+def deploy(
+    plan: Plan,
+    configurations: Mapping[str, str],
+    assembled: Path,
+    vision_plan: Path,
+    checkpoint: Path,
+    destination: Path,
+) -> None:
     """Write `destination` anew from the `assembled` repository: files are hard links where that works.
 
-    checkpoint: what TensorRT-LLM loads, quantised or not.
+    configurations: each model's config.pbtxt, by the model's name
+    checkpoint: what stage 3 loads, quantised or not.
     """
     draft = destination.with_name(f".{destination.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -32,12 +41,13 @@ def deploy(plan: Plan, assembled: Path, vision_plan: Path, checkpoint: Path, des
         shutil.copytree(assembled / stage, draft / stage, ignore=ignored, copy_function=_link)
     # TensorRT-LLM reads a folder as the hub has it: tokenizer, processors and all.
     _replace_files(checkpoint, draft / DECODER_CHECKPOINT)
-    mirror_tied_embeddings(draft / DECODER_CHECKPOINT / "config.json")
+    if plan.profile.engine == "tensorrt_llm":
+        mirror_tied_embeddings(draft / DECODER_CHECKPOINT / "config.json")
+        _write(draft / LLM_ARGUMENTS, json.dumps(llm_arguments(plan), indent=2) + "\n")
     _link(vision_plan, _made(draft / "vision_encoder" / "1") / PLAN_FILE)
-    for model, text in gpu_configurations(plan, assembled).items():
+    for model, text in configurations.items():
         _write(draft / model / "config.pbtxt", text)
     bound_images(draft / STAGE_1_CHECKPOINT, plan.profile.max_frame_tokens)
-    _write(draft / LLM_ARGUMENTS, json.dumps(llm_arguments(plan), indent=2) + "\n")
     shutil.rmtree(destination, ignore_errors=True)
     draft.rename(destination)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from planner.planning import Plan
@@ -12,6 +15,7 @@ from planner.planning import Plan
 from engines.steps import sha256
 
 MANIFEST = "manifest.json"
+PACKAGES = ("tensorrt", "nvidia-modelopt", "torch", "transformers", "onnx", "onnxruntime", "numpy")
 
 
 class ManifestError(RuntimeError):
@@ -20,15 +24,20 @@ class ManifestError(RuntimeError):
 
 @dataclass(frozen=True)
 class Machine:
-    """The GPU and the TensorRT that are here; empty strings where there are none."""
+    """The GPU and the TensorRT that Triton has here; empty strings where there are none."""
 
     gpu: str
     compute_capability: str
     tensorrt: str
 
 
-def write_manifest(repository: Path, plan: Plan, checkpoint: Path, machine: Machine) -> None:
-    """Write what `repository` was built from and for, the plan's figures, and the hash of every file but weights."""
+def write_manifest(
+    repository: Path, plan: Plan, checkpoint: Path, machine: Machine, server_options: Sequence[str]
+) -> None:
+    """Write what `repository` was built from and for, the plan's figures, and the hash of every file but weights.
+
+    server_options: what Triton is to be started with.
+    """
     content = {
         "profile": plan.profile.key,
         "model": plan.model.name,
@@ -37,7 +46,10 @@ def write_manifest(repository: Path, plan: Plan, checkpoint: Path, machine: Mach
         "kv_cache": plan.kv_cache,
         "context_tokens": plan.context_tokens,
         "cache_tokens": plan.cache_tokens,
+        "engine": plan.profile.engine,
         "machine": asdict(machine),
+        "versions": _versions(),
+        "server_options": list(server_options),
         "memory_bytes": {part.name: part.bytes for part in plan.parts},
         "files": {
             str(path.relative_to(repository)): sha256(path)
@@ -48,8 +60,11 @@ def write_manifest(repository: Path, plan: Plan, checkpoint: Path, machine: Mach
     (repository / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def check_manifest(repository: Path, machine: Machine) -> None:
-    """Raises ManifestError when `repository` was built for another GPU or TensorRT, or its files have changed."""
+def check_manifest(repository: Path, machine: Machine) -> tuple[str, ...]:
+    """The options that Triton is to be started with.
+
+    Raises ManifestError when `repository` was built for another GPU or TensorRT, or its files have changed.
+    """
     path = repository / MANIFEST
     if not path.is_file():
         raise ManifestError(f"{repository} has no {MANIFEST}: build it with `make engines`")
@@ -64,6 +79,7 @@ def check_manifest(repository: Path, machine: Machine) -> None:
             raise ManifestError(f"{file} is missing: build again with `make engines`")
         if sha256(file) != digest:
             raise ManifestError(f"{file} is not the file that was built: build again with `make engines`")
+    return tuple(manifest["server_options"])
 
 
 def _check_machine(repository: Path, built: Machine, machine: Machine) -> None:
@@ -96,11 +112,25 @@ def _first_gpu() -> tuple[str, str]:
 
 
 def _tensorrt_version() -> str:
+    # NVIDIA's images say what their Triton loads plans with; TensorRT-LLM brings a package of another version along.
+    if in_image := os.environ.get("TRT_VERSION"):
+        return in_image
     try:
         import tensorrt
     except ImportError:
         return ""
     return tensorrt.__version__
+
+
+def _versions() -> dict[str, str]:
+    """What the repository was built with, as far as it is installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def _named(machine: Machine) -> str:

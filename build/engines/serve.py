@@ -34,9 +34,11 @@ def main() -> int:
         arguments.host, arguments.http_port, arguments.grpc_port, arguments.metrics_port, arguments.health_port
     )
     try:
-        check_manifest(arguments.repository, this_machine())
+        options = check_manifest(arguments.repository, this_machine())
         installation = triton.find(CACHE)
-        with Deployment(installation, arguments.repository, endpoints, arguments.log, _report) as deployment:
+        with Deployment(
+            installation, arguments.repository, endpoints, arguments.log, _report, options=options
+        ) as deployment:
             _report(f"ready: gRPC {endpoints.grpc_target}, HTTP {endpoints.url(endpoints.http)}")
             deployment.wait()
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from planner.models import MERGED_PATCHES, PATCH_VALUES, Model
-from planner.profiles import BITS, MIB, Profile
+from planner.profiles import MIB, Profile
 from planner.vision_profiles import bands
 from planner.weights import decoder_bytes, kv_bytes_per_token, vision_bytes
 
@@ -20,6 +20,11 @@ CPU_PROCESSES_BYTES = 2560 * MIB
 
 # Credits: chunks that stage 1 may have in flight per session (decoder/config.pbtxt).
 CHUNKS_IN_FLIGHT = 4
+# What stage 3 notes of a token in the host's memory beside keys and values: what it is, where it lies, the name of its
+# block. 224 as `make bench-context` measures them, from 16,384 to 49,152 tokens.
+TOKEN_BYTES = 256
+# Of a context in 8 bits that the PyTorch engine has in 16 at once (decoder: engine/pytorch/kept_states.py).
+READ_BACK_TOKENS = 65_536
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,16 @@ def request_parts(
     profile: Profile, model: Model, kv_cache: str, context_tokens: int, concurrency: int
 ) -> tuple[Part, ...]:
     """Memory that grows with `concurrency` requests of `context_tokens` each, as if a prompt were all video."""
-    per_token = kv_bytes_per_token(model, BITS[kv_cache])
-    return (
-        Part("KV cache", per_token * context_tokens * concurrency, exact=True),
+    tokens = context_tokens * concurrency
+    parts = [
+        Part("KV cache", kv_bytes_per_token(model, kv_cache) * tokens, exact=True),
         Part("features", _feature_bytes(profile, model, context_tokens, concurrency), exact=True),
-    )
+    ]
+    if profile.engine == "pytorch" and kv_cache == "int8":
+        parts.append(Part("keys and values read back", _read_back_bytes(model, context_tokens), exact=False))
+    if profile.is_cpu:
+        parts.append(Part("what is noted of tokens", TOKEN_BYTES * tokens, exact=False))
+    return tuple(parts)
 
 
 def step_activation_bytes(profile: Profile, model: Model) -> int:
@@ -106,4 +116,21 @@ def _feature_bytes(profile: Profile, model: Model, context_tokens: int, concurre
         # It takes all rows of a prompt at once, in the decoder's 16 bits; the engine prefills one prompt at a time.
         return context_tokens * model.feature_width * 2
     # Only the chunks that the credits allow, as float32 from stage 2.
-    return concurrency * CHUNKS_IN_FLIGHT * profile.chunk_tokens * model.feature_width * 4
+    chunks = concurrency * CHUNKS_IN_FLIGHT * profile.chunk_tokens * model.feature_width * 4
+    # On a GPU stage 3 copies each within Triton's pool, and keeps it in 16 bits until it is prefilled.
+    return chunks if profile.is_cpu else chunks * 5 // 2
+
+
+def feature_pool_bytes(profile: Profile, model: Model, concurrency: int) -> int:
+    """Triton's own pool of GPU memory, for features on their way from stage 2 to stage 3.
+
+    What does not fit there takes the way through host memory. TensorRT-LLM's all do: it takes them from there.
+    """
+    if profile.engine == "tensorrt_llm":
+        return 0
+    return 2 * concurrency * CHUNKS_IN_FLIGHT * profile.chunk_tokens * model.feature_width * 4
+
+
+def _read_back_bytes(model: Model, context_tokens: int) -> int:
+    """Keys, values and values without their scales of one layer, in 16 bits, for as many tokens as are read at once."""
+    return 3 * min(context_tokens, READ_BACK_TOKENS) * model.kv_heads * model.head_dim * 2

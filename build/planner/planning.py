@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from planner.memory import Part, fixed_parts, request_parts
 from planner.models import Model
-from planner.profiles import Profile, profiles
+from planner.profiles import ENGINES, Profile, profiles
 
 # One temporal patch a second is 2 frames a second, the reference's rate. 64 tokens are 256x256 pixels or the like.
 VIDEO_TOKENS_PER_SECOND = 64
@@ -87,7 +87,8 @@ def make_plan(
         if _needed(profile, model, choice, context_tokens, concurrency) <= profile.memory_bytes:
             return _plan(profile, model, choice, context_tokens, concurrency, refused)
         longest = max_context(profile, model, *choice, concurrency)
-        refused.append(f"{_name(choice)} holds {_tokens(longest)} per request")
+        held = f"holds {_tokens(longest)} per request" if longest else "leaves no room for a request"
+        refused.append(f"{_name(choice)} {held}")
     return _refusal(profile, model, choices, context_tokens, concurrency)
 
 
@@ -179,7 +180,7 @@ def _plan(
     reasons = [f"{_name(choice)} is the first setting that holds {concurrency} x {_tokens(context_tokens)}"]
     if refused:
         reasons.append("too large: " + "; ".join(refused))
-    if not profile.is_cpu and "fp8" not in profile.weights:
+    if profile.engine == "tensorrt_llm" and "fp8" not in profile.weights:
         reasons.append(f"{profile.architecture} has no FP8: weights in INT8 or INT4, the KV cache in 16 bits")
     return Plan(
         profile=profile,
@@ -207,15 +208,18 @@ def _refusal(
             alternatives.append(f"{_name(choice)}: {concurrency} x {_tokens(together)}")
         if alone and concurrency > 1:
             alternatives.append(f"{_name(choice)}: one request of {_tokens(alone)}")
-    for other in profiles().values():
-        if other is not profile and not other.is_cpu:
-            fitting = [
-                choice
-                for choice in _choices(other, None, None)
-                if _needed(other, model, choice, context_tokens, concurrency) <= other.memory_bytes
-            ]
-            if fitting:
-                alternatives.append(f"{other.name} with {_name(fitting[0])}: all of it")
+    for other in _others(profile):
+        where = other.name if other.key != profile.key else f"this card with the engine {other.engine}"
+        theirs = _choices(other, None, None)
+        fitting = [
+            choice
+            for choice in theirs
+            if _needed(other, model, choice, context_tokens, concurrency) <= other.memory_bytes
+        ]
+        if fitting:
+            alternatives.append(f"{where}, {_name(fitting[0])}: all of it")
+        elif other.key == profile.key and (most := max_context(other, model, *theirs[-1], concurrency)):
+            alternatives.append(f"{where}, {_name(theirs[-1])}: {concurrency} x {_tokens(most)}")
     return Refusal(
         profile=profile,
         model=model,
@@ -224,6 +228,12 @@ def _refusal(
         needed_bytes=min(_needed(profile, model, choice, context_tokens, concurrency) for choice in choices),
         alternatives=tuple(alternatives),
     )
+
+
+def _others(profile: Profile) -> list[Profile]:
+    """The same card with the other engine, then the other cards."""
+    engines = [] if profile.is_cpu else [profile.with_engine(name) for name in ENGINES if name != profile.engine]
+    return engines + [other for other in profiles().values() if other.key != profile.key and not other.is_cpu]
 
 
 def _name(choice: tuple[str, str]) -> str:

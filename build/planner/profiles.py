@@ -1,14 +1,19 @@
 """GPU profiles: `profiles.json` says what each card has and can do; this reads and checks it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 MIB = 2**20
 
-BITS = {"fp32": 32, "bf16": 16, "int8": 8, "fp8": 8, "int4_awq": 4}
+PRECISIONS = ("fp32", "bf16", "int8", "fp8", "int4", "int4_awq")
+ENGINES = ("tensorrt_llm", "pytorch")
+
+# What the PyTorch engine rounds a checkpoint to on any GPU; its weights of 8 bits are slower there than those of 16.
+PYTORCH_WEIGHTS = ("bf16", "int4")
+PYTORCH_KV_CACHE = ("bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,8 @@ class Profile:
 
     memory_mib: what CUDA offers to programs, which is less than the figure on the box; for `cpu`, main memory.
     compute_capability: `MAJOR.MINOR`; empty for `cpu`.
-    weights, kv_cache: the precisions that exist there, best first.
+    engine: stage 3's, `tensorrt_llm` or `pytorch`.
+    weights, kv_cache: the precisions that it has there, best first.
     vision: precision of the vision tower.
     chunk_tokens: visual tokens that one chunk has at most (a larger picture is a chunk of its own).
     max_frame_tokens: the largest picture, in visual tokens, that the vision tower is built for.
@@ -46,6 +52,24 @@ class Profile:
     max_frame_tokens: int
     max_step_tokens: int
     defaults: Defaults
+
+    def with_engine(self, engine: str) -> "Profile":
+        """The same card with another engine in stage 3, and the precisions that that one has.
+
+        ValueError for an unknown engine, and for TensorRT-LLM without a GPU.
+        """
+        if engine not in ENGINES or (self.is_cpu and engine != self.engine):
+            accepted = (self.engine,) if self.is_cpu else ENGINES
+            raise ValueError(f"engine {engine!r} does not exist on {self.name}; accepted are {', '.join(accepted)}")
+        if engine == self.engine:
+            return self
+        return replace(
+            self,
+            engine=engine,
+            weights=PYTORCH_WEIGHTS,
+            kv_cache=PYTORCH_KV_CACHE,
+            defaults=replace(self.defaults, weights=PYTORCH_WEIGHTS[0], kv_cache=PYTORCH_KV_CACHE[0]),
+        )
 
     @property
     def memory_bytes(self) -> int:
@@ -80,9 +104,9 @@ def _profile(key: str, entry: dict[str, Any]) -> Profile:
     defaults = Defaults(**entry["defaults"])
     lists = {name: tuple(entry[name]) for name in ("weights", "kv_cache")}
     for name, precisions in lists.items():
-        unknown = set(precisions) - set(BITS)
+        unknown = set(precisions) - set(PRECISIONS)
         if unknown:
-            raise ValueError(f"profile {key}: {name} names {sorted(unknown)}; known are {sorted(BITS)}")
+            raise ValueError(f"profile {key}: {name} names {sorted(unknown)}; known are {', '.join(PRECISIONS)}")
         if getattr(defaults, name) not in precisions:
             raise ValueError(
                 f"profile {key}: the default {name} {getattr(defaults, name)} is not among its own {precisions}"

@@ -15,8 +15,9 @@ def describe(plan: Plan | Refusal) -> str:
 def table(profiles: list[Profile], models: list[Model]) -> str:
     """A Markdown table: the recommended settings of each profile and size, and what they hold."""
     lines = [
-        "| GPU | model | weights, KV cache | longest context | video at 2 frames/s | requests at once |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| GPU | model | weights, KV cache | longest context | video at 2 frames/s | requests at once"
+        " | longest with the PyTorch engine |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for profile in profiles:
         for model in models:
@@ -31,6 +32,7 @@ def table(profiles: list[Profile], models: list[Model]) -> str:
                     _duration(video_seconds(plan.max_context_tokens)),
                     f"{plan.max_concurrency} x {plan.context_tokens:,}",
                 ]
+            cells.append(_longest_with_pytorch(profile, model))
             lines.append(f"| {profile.name} | {model.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -49,11 +51,21 @@ def precision_table(profile: Profile, model: Model) -> str:
     return "\n".join(lines)
 
 
+def _longest_with_pytorch(profile: Profile, model: Model) -> str:
+    """The longest context with its smallest precisions, where it is not the profile's engine."""
+    if profile.is_cpu:
+        return "-"
+    pytorch = profile.with_engine("pytorch")
+    longest = max_context(pytorch, model, pytorch.weights[-1], pytorch.kv_cache[-1], 1)
+    return f"{longest:,}" if longest else "-"
+
+
 def _describe_plan(plan: Plan) -> str:
     lines = [
         f"{plan.model.name} on {plan.profile.name} ({plan.profile.architecture}, {_gib(plan.profile.memory_bytes)})",
         "",
-        f"  weights {plan.weights}, KV cache {plan.kv_cache}, vision tower {plan.profile.vision}",
+        f"  engine {plan.profile.engine}, weights {plan.weights}, KV cache {plan.kv_cache},"
+        f" vision tower {plan.profile.vision}",
         f"  context {plan.context_tokens:,} tokens, {plan.concurrency} at once",
         "",
     ]

@@ -6,10 +6,14 @@ from planner.models import Model
 
 VISION_PREFIX = "model.visual."
 BYTES = {"fp32": 4, "bf16": 2}
+KV_BYTES = {"fp32": 4, "bf16": 2, "int8": 1, "fp8": 1}
+# The PyTorch engine's cache in 8 bits has one for the values of a token and head (16 bit); FP8 has none.
+KV_SCALE_BYTES = {"int8": 2}
 
 # ModelOpt's defaults, which TensorRT-LLM reads: FP8 has one weight and one input scale per layer (float32), INT8
 # weight-only one per output channel, AWQ one per group of 128 inputs (16 bit) and one per input channel (16 bit).
-AWQ_GROUP = 128
+# The PyTorch engine's 4 bits have a scale and an offset per group of inputs (16 bit each).
+GROUP = 128
 
 
 def decoder_bytes(model: Model, precision: str) -> int:
@@ -28,9 +32,10 @@ def vision_bytes(model: Model, precision: str) -> int:
     )
 
 
-def kv_bytes_per_token(model: Model, bits: int) -> int:
+def kv_bytes_per_token(model: Model, precision: str) -> int:
     """Keys and values of all layers for one token."""
-    return 2 * model.layers * model.kv_heads * model.head_dim * bits // 8
+    per_head = model.head_dim * KV_BYTES[precision] + KV_SCALE_BYTES.get(precision, 0)
+    return 2 * model.layers * model.kv_heads * per_head
 
 
 def _tensor_bytes(name: str, shape: tuple[int, ...], precision: str) -> int:
@@ -44,7 +49,9 @@ def _tensor_bytes(name: str, shape: tuple[int, ...], precision: str) -> int:
         return values + 2 * 4
     if precision == "int8":
         return values + outputs * 4
+    groups = -(-inputs // GROUP)
     if precision == "int4_awq":
-        groups = -(-inputs // AWQ_GROUP)
         return values // 2 + outputs * groups * 2 + inputs * 2
-    raise ValueError(f"precision {precision!r} is unknown; accepted are fp32, bf16, fp8, int8, int4_awq")
+    if precision == "int4":
+        return values // 2 + outputs * groups * 4
+    raise ValueError(f"precision {precision!r} is unknown; accepted are fp32, bf16, fp8, int8, int4, int4_awq")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -38,9 +38,13 @@ class Deployment:
         log: Path,
         report: Callable[[str], None],
         limits: Limits | None = None,
+        options: Sequence[str] = (),
     ) -> None:
-        """Serves the assembled `repository`; the server writes to the file `log`, the supervisor to `report`."""
-        arguments = command(installation, repository, endpoints)
+        """Serves the assembled `repository`; the server writes to the file `log`, the supervisor to `report`.
+
+        options: of the server, beside those that every repository needs.
+        """
+        arguments = [*command(installation, repository, endpoints), *options]
         environment = installation.environment()
         self.supervisor = Supervisor(
             lambda: TritonProcess(arguments, environment, log), Api(endpoints.url(endpoints.http)), report, limits

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gpu_engine
 import pytest
 import torch
 
@@ -28,6 +29,7 @@ def test_the_measurement_works_and_gives_no_figure_without_a_gpu() -> None:
         assert what in tried.stdout
     assert "No GPU figure exists until it runs on a GPU." in tried.stdout
     assert not (ROOT / "perf" / "results" / "bench-gpu.json").exists()
+    assert 20 < gpu_engine.planned_bytes("4B", gpu_engine.CONTEXT) / 2**30 < 24
     refused = run()
     assert refused.returncode == 1
     assert "no GPU: PyTorch sees none" in refused.stderr

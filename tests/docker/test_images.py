@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from planner.profiles import ENGINES
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
@@ -49,13 +50,29 @@ def test_bases_are_pinned_and_the_last_user_is_not_root(dockerfile: Path) -> Non
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
 def test_packages_are_pinned(dockerfile: Path) -> None:
-    copied = " ".join(arguments for name, arguments in instructions(dockerfile) if name == "COPY")
-    names = [Path(name).name for name in re.findall(r"requirements/\w+\.txt", copied)]
-    assert names
-    for name in names:
-        lines = (ROOT / "requirements" / name).read_text().splitlines()
+    runs = " ".join(arguments for name, arguments in instructions(dockerfile) if name == "RUN")
+    # What a build argument stands for may be anything that there is a file for.
+    patterns = [re.sub(r"\$\{\w+\}", "*", name) for name in re.findall(r"/requirements/([\w${}]+\.txt)", runs)]
+    files = [file for pattern in patterns for file in (ROOT / "requirements").glob(pattern)]
+    assert len(files) >= len(patterns) > 0
+    for file in files:
+        lines = file.read_text().splitlines()
         packages = [line for line in lines if line and not line.startswith(("#", "-r"))]
         assert all(re.fullmatch(r"[\w.-]+(\[\w+\])?==[\w.]+", line) for line in packages), packages
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_gpu_server_can_be_made_for_either_engine(engine: str) -> None:
+    """Each has packages of its own, and what every stage imports is among them or comes with TensorRT-LLM."""
+    names, pinned = [f"gpu_{engine}.txt"], set()
+    for name in names:
+        lines = (ROOT / "requirements" / name).read_text().splitlines()
+        names += [line.removeprefix("-r ") for line in lines if line.startswith("-r ")]
+        pinned |= {re.split(r"[=\[]", line)[0] for line in lines if line and not line.startswith(("#", "-r"))}
+    brought = {"torch", "transformers", "tokenizers", "numpy"} if "tensorrt-llm" in pinned else set()
+    stage_1 = {"av", "jinja2", "pillow", "pysubs2", "charset-normalizer", "numpy", "torch", "transformers"}
+    stage_3 = {"safetensors", "llguidance", "tokenizers"} if engine == "pytorch" else {"tensorrt-llm"}
+    assert stage_1 | stage_3 <= pinned | brought
 
 
 @pytest.mark.parametrize("dockerfile", [path for path in DOCKERFILES if "gpu" in path.stem or "cpu" in path.stem])

@@ -14,7 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-VERSIONS = {"10.14.1.48.post1": 10, "11.4.0.106": 11}
+# The oldest that is accepted, the one in the images (TRT_VERSION), and the newest.
+VERSIONS = {"10.14.1.48.post1": 10, "11.1.0.106": 11, "11.4.0.106": 11}
 LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
 SYMBOLS = (
     "createInferBuilder_INTERNAL",

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from engine.settings import read_settings
 from engines.build import SAMPLE_VIDEO, Build, steps
-from engines.configurations import plan_bands
+from engines.configurations import gpu_configurations, plan_bands, server_options, settings
 from engines.deployment import bound_images, deploy
 from engines.frames import real_chunks
 from engines.llm_arguments import llm_arguments
@@ -18,7 +19,8 @@ from engines.steps import Step, run_steps
 from google.protobuf import text_format
 from planner.models import find_model, published_sizes
 from planner.planning import Plan, make_plan
-from planner.profiles import find_profile, profiles
+from planner.profiles import ENGINES, find_profile, profiles
+from repository import configurations
 from tensorrt_vision.check import check_features
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
@@ -33,25 +35,71 @@ def parse(path: Path) -> ModelConfig:
 def deployed(checkpoint: Path, assembled: Path, gpu_plan: Plan, tmp_path: Path) -> Path:
     vision_plan = tmp_path / "vision.plan"
     vision_plan.write_bytes(b"a plan")
+    chosen = {**settings(gpu_plan), "video_preprocess.media_root": "/data/media"}
     # Twice: a second deployment replaces the first.
     for _ in range(2):
-        deploy(gpu_plan, assembled, vision_plan, checkpoint, tmp_path / "repository")
+        deploy(
+            gpu_plan, gpu_configurations(gpu_plan, chosen), assembled, vision_plan, checkpoint, tmp_path / "repository"
+        )
     return tmp_path / "repository"
 
 
-@pytest.mark.parametrize(("gpu", "size"), list(itertools.product(profiles(), published_sizes())))
-def test_every_profile_and_size_has_steps_or_a_refusal(gpu: str, size: str, tmp_path: Path) -> None:
-    plan = make_plan(find_profile(gpu), find_model(size))
-    if not isinstance(plan, Plan):
-        return
+def published_plans() -> list[Plan]:
+    """Of every profile, engine and published size that fit each other."""
+    cards = [profile.with_engine(engine) for profile in profiles().values() if not profile.is_cpu for engine in ENGINES]
+    wishes = itertools.product([*cards, find_profile("cpu")], map(find_model, published_sizes()))
+    return [plan for profile, model in wishes if isinstance(plan := make_plan(profile, model), Plan)]
+
+
+every_plan = pytest.mark.parametrize(
+    "plan", published_plans(), ids=lambda plan: f"{plan.profile.key}-{plan.profile.engine}-{plan.model.name}"
+)
+
+
+@every_plan
+def test_every_profile_and_size_has_steps(plan: Plan, tmp_path: Path) -> None:
     lines: list[str] = []
     build = Build(plan, Path("checkpoint"), None, tmp_path / "output", lines.append)
     run_steps(steps(build), tmp_path / "stamps", lines.append, dry_run=True)
     text = "\n".join(lines)
     assert f"decoder.kv_cache_tokens = {plan.cache_tokens}" in text
-    assert ("TensorRT-LLM" in text) == (gpu != "cpu")
+    assert ("vision_encoder on TensorRT" in text) == (not plan.profile.is_cpu)
+    assert ("decoder on TensorRT-LLM" in text) == (plan.profile.engine == "tensorrt_llm")
     assert ("ModelOpt" in text) == (plan.weights in ("fp8", "int8", "int4_awq"))
     assert not (tmp_path / "output").exists()
+
+
+@every_plan
+def test_every_configuration_is_one_that_triton_reads(plan: Plan) -> None:
+    chosen = settings(plan)
+    texts = configurations(chosen) if plan.profile.is_cpu else gpu_configurations(plan, chosen)
+    parsed = {model: text_format.Parse(text, ModelConfig()) for model, text in texts.items()}
+    assert set(parsed) == {"qwen3_vl", "video_preprocess", "vision_encoder", "decoder"}
+    decoder = {name: value.string_value for name, value in parsed["decoder"].parameters.items()}
+    read = read_settings(decoder, Path("1"))
+    assert (read.engine, read.kv_cache_tokens) == (plan.profile.engine, plan.cache_tokens)
+    assert all(config.instance_group[0].count == 1 for model, config in parsed.items() if model != "qwen3_vl")
+    produced = {tensor.name: list(tensor.dims) for tensor in parsed["video_preprocess"].output}
+    for tensor in parsed["vision_encoder"].input:
+        fits = zip(produced[tensor.name], tensor.dims, strict=True)
+        assert all(-1 in (made, taken) or made == taken for made, taken in fits), tensor.name
+    on_gpu = decoder.get("FORCE_CPU_ONLY_INPUT_TENSORS") == "no"
+    assert on_gpu == (not plan.profile.is_cpu and plan.profile.engine == "pytorch")
+
+
+@every_plan
+def test_triton_s_pool_holds_what_is_on_its_way_to_the_engine_and_nothing_else(plan: Plan) -> None:
+    options = server_options(plan)
+    if plan.profile.is_cpu:
+        assert options == []
+        return
+    pool = int(options[0].removeprefix("--cuda-memory-pool-byte-size=0:"))
+    features = next(part.bytes for part in plan.parts if part.name == "features")
+    if plan.profile.engine == "tensorrt_llm":
+        assert pool == 0
+    else:
+        chunk = plan.profile.chunk_tokens * plan.model.feature_width * 4
+        assert 2 * chunk * 4 * plan.concurrency == pool < features
 
 
 def test_dry_run_needs_no_checkpoint_and_says_what_does_not_fit(tmp_path: Path) -> None:
@@ -66,6 +114,9 @@ def test_dry_run_needs_no_checkpoint_and_says_what_does_not_fit(tmp_path: Path) 
     refused = run("--gpu", "a10g", "--model", "32B")
     assert refused.returncode == 1
     assert "what would fit" in refused.stdout
+    assert "argument --model is empty" in run("--gpu", "a10g", "--model", "").stderr
+    pytorch = run("--gpu", "a10g", "--model", "4B", "--engine", "pytorch")
+    assert "decoder on PyTorch" in pytorch.stdout
     wrong = run("--gpu", "a10g", "--model", "4B", "--kv-cache", "fp8")
     assert wrong.returncode == 2
     assert "error: KV cache in fp8 do not exist on A10G 24 GB (sm_86)" in wrong.stderr
@@ -81,6 +132,7 @@ def test_every_configuration_of_a_gpu_repository_parses(deployed: Path) -> None:
     assert [tensor.name for tensor in encoder.output] == ["features"]
     assert encoder.instance_group[0].kind == ModelInstanceGroup.KIND_GPU
     assert configurations["decoder"].parameters["engine"].string_value == "tensorrt_llm"
+    assert configurations["video_preprocess"].parameters["media_root"].string_value == "/data/media"
     steps = {step.model_name: step for step in configurations["qwen3_vl"].ensemble_scheduling.step}
     assert set(steps["vision_encoder"].output_map) == {"features"}
     assert "encode_seconds" not in steps["decoder"].input_map
@@ -120,6 +172,20 @@ def test_a_gpu_repository_holds_what_tensorrt_llm_loads_and_leaves_the_assembled
     assert not parse(assembled / "vision_encoder" / "config.pbtxt").platform
     assert (assembled / "vision_encoder" / "1" / "model.py").exists()
     assert not (deployed / "vision_encoder" / "1" / "model.py").exists()
+
+
+def test_the_pytorch_engine_gets_the_checkpoint_as_it_is(checkpoint: Path, assembled: Path, tmp_path: Path) -> None:
+    plan = make_plan(find_profile("rtx4090d").with_engine("pytorch"), find_model(str(checkpoint)), weights="int4")
+    assert isinstance(plan, Plan)
+    (tmp_path / "vision.plan").write_bytes(b"a plan")
+    configured = gpu_configurations(plan, settings(plan))
+    deploy(plan, configured, assembled, tmp_path / "vision.plan", checkpoint, tmp_path / "repository")
+    folder = tmp_path / "repository" / "decoder" / "1"
+    assert not (folder / "llm.json").exists()
+    for name in ("config.json", "model.safetensors"):
+        assert (folder / "checkpoint" / name).read_bytes() == (checkpoint / name).read_bytes()
+    decoder = parse(tmp_path / "repository" / "decoder" / "config.pbtxt").parameters
+    assert (decoder["weights"].string_value, decoder["device"].string_value) == ("int4", "cuda")
 
 
 def test_tied_embeddings_are_said_where_tensorrt_llm_asks(deployed: Path, checkpoint: Path) -> None:

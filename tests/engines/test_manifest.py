@@ -1,16 +1,20 @@
 import json
 import subprocess
 import sys
+import types
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from engines.manifest import Machine, ManifestError, check_manifest, write_manifest
+from engines.manifest import Machine, ManifestError, check_manifest, this_machine, write_manifest
 from planner.models import find_model
 from planner.planning import Plan, make_plan
 from planner.profiles import find_profile
 
 HERE = Machine(gpu="NVIDIA GeForce RTX 4090 D", compute_capability="8.9", tensorrt="10.14.1.48")
+
+OPTIONS = ("--cuda-memory-pool-byte-size=0:0",)
 
 
 @pytest.fixture
@@ -20,14 +24,15 @@ def repository(tmp_path: Path) -> Path:
         (tmp_path / name).write_text(name)
     plan = make_plan(find_profile("rtx4090d"), find_model("4B"))
     assert isinstance(plan, Plan)
-    write_manifest(tmp_path, plan, Path("Qwen3-VL-4B-Instruct"), HERE)
+    write_manifest(tmp_path, plan, Path("Qwen3-VL-4B-Instruct"), HERE, OPTIONS)
     return tmp_path
 
 
 def test_a_repository_is_served_where_it_was_built(repository: Path) -> None:
-    check_manifest(repository, HERE)
+    assert check_manifest(repository, HERE) == OPTIONS
     content = json.loads((repository / "manifest.json").read_text())
-    assert content["profile"] == "rtx4090d"
+    assert (content["profile"], content["engine"]) == ("rtx4090d", "tensorrt_llm")
+    assert content["versions"]["onnx"] == version("onnx")
     assert content["memory_bytes"]["KV cache"] == 9 * 2**30
     assert set(content["files"]) == {"vision_encoder/1/model.plan", "decoder/config.pbtxt"}
 
@@ -43,6 +48,17 @@ def test_a_plan_for_another_card_is_refused_by_name(repository: Path) -> None:
 def test_a_plan_of_another_version_is_refused_by_name(repository: Path) -> None:
     with pytest.raises(ManifestError, match=r"built with TensorRT 10\.14\.1\.48, and here is 11\.4\.0"):
         check_manifest(repository, replace(HERE, tensorrt="11.4.0"))
+
+
+def test_the_version_is_that_of_triton_s_own_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the GPU image Python has the one that TensorRT-LLM depends on, and Triton another."""
+    module = types.ModuleType("tensorrt")
+    module.__version__ = "10.14.1.48"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    monkeypatch.delenv("TRT_VERSION", raising=False)
+    assert this_machine().tensorrt == "10.14.1.48"
+    monkeypatch.setenv("TRT_VERSION", "11.1.0.106")
+    assert this_machine().tensorrt == "11.1.0.106"
 
 
 def test_changed_and_missing_files_are_refused_by_name(repository: Path) -> None:
@@ -67,3 +83,11 @@ def test_serving_refuses_what_was_not_built_before_it_starts_anything(tmp_path: 
     )
     assert result.returncode == 1
     assert result.stderr == f"error: {tmp_path} has no manifest.json: build it with `make engines`\n"
+
+
+def test_serving_needs_none_of_what_building_does() -> None:
+    """The GPU server's image has what its stages import."""
+    code = "import engines.serve, sys; print({'onnx', 'onnxruntime', 'torch', 'tritonclient'} & set(sys.modules))"
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2] / "build"), "PATH": "/usr/bin:/bin"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"

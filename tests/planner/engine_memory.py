@@ -52,7 +52,7 @@ def measure(checkpoint: Path, context: int) -> dict[str, int]:
     engine.open("one", Request(token_ids, positions, (), prompt, sampling))
     for begin in range(0, prompt, STEP_TOKENS):
         piece = slice(begin, min(begin + STEP_TOKENS, prompt))
-        rows = np.zeros((0, 256 * 2), np.float32)
+        rows = torch.zeros(0, 256 * 2)
         engine.feed("one", PromptPiece(begin, token_ids[piece], positions[:, piece], rows, piece.stop == prompt))
     assert over.wait(300)
     settled, peak = status("RssAnon") - before, status("VmHWM") - resident

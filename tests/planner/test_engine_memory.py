@@ -34,6 +34,6 @@ def test_prediction_is_within_5_percent_of_the_engine_at_four_context_lengths(tm
     measured = json.loads(result.stdout)
     assert [entry["context"] for entry in measured] == list(CONTEXTS)
     for entry in measured:
-        predicted = decoder_bytes(model, "fp32") + kv_bytes_per_token(model, 32) * entry["context"]
+        predicted = decoder_bytes(model, "fp32") + kv_bytes_per_token(model, "fp32") * entry["context"]
         assert abs(entry["settled"] / predicted - 1) < 0.05, entry
         assert predicted < entry["peak"] < (predicted + activations) * 1.05, entry

@@ -32,10 +32,12 @@ def test_published_tensors_are_those_of_the_reference_model(size: str) -> None:
     ("size", "kibibytes", "gibibytes"), [("2B", 112, 28), ("4B", 144, 36), ("8B", 144, 36), ("32B", 256, 64)]
 )
 def test_kv_cache_is_what_the_published_shapes_say(size: str, kibibytes: int, gibibytes: int) -> None:
-    per_token = kv_bytes_per_token(find_model(size), bits=16)
+    per_token = kv_bytes_per_token(find_model(size), "bf16")
     assert per_token == kibibytes * 1024
     assert per_token * 262_144 == gibibytes * 2**30
-    assert kv_bytes_per_token(find_model(size), bits=8) * 2 == per_token
+    assert kv_bytes_per_token(find_model(size), "fp8") * 2 == per_token
+    # The PyTorch engine's 8 bits have a scale of 16 for every head's 128 values.
+    assert kv_bytes_per_token(find_model(size), "int8") == per_token // 2 * (128 + 2) // 128
 
 
 @pytest.mark.parametrize("shape", ["untied", "bfloat16"])
@@ -63,6 +65,7 @@ def test_quantised_layers_are_counted_with_their_scales() -> None:
     assert saved == values - 8 * len(layers)
     scales = sum(outputs * inputs // 128 * 2 + inputs * 2 for outputs, inputs in layers)
     assert decoder_bytes(model, "bf16") - decoder_bytes(model, "int4_awq") == values * 3 // 2 - scales
+    assert decoder_bytes(model, "bf16") - decoder_bytes(model, "int4") == values * 3 // 2 - values // 128 * 4
 
 
 def test_other_models_are_refused_by_name(tmp_path: Path) -> None:

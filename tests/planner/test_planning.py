@@ -44,10 +44,30 @@ def test_what_a_plan_calls_the_longest_is_the_longest(gpu: str, size: str) -> No
 def test_the_whole_context_of_the_4b_model_does_not_fit_24_gb_even_with_the_smallest_settings() -> None:
     refusal = make_plan(find_profile("rtx4090d"), find_model("4B"), context_tokens=262_144)
     assert isinstance(refusal, Refusal)
-    assert any("H100" in alternative for alternative in refusal.alternatives)
+    assert any(alternative.startswith("H100 80 GB, fp8 weights") for alternative in refusal.alternatives)
     assert any(
         alternative.startswith("int4_awq weights with a fp8 KV cache: 1 x") for alternative in refusal.alternatives
     )
+    other = "this card with the engine pytorch, int4 weights with a int8 KV cache: 1 x 215,040 tokens"
+    assert other in refusal.alternatives
+
+
+@pytest.mark.parametrize(("gpu", "size"), [pair for pair in COMBINATIONS if pair[0] != "cpu"])
+def test_the_pytorch_engine_holds_more_of_a_video_on_the_same_card(gpu: str, size: str) -> None:
+    """It takes features chunk by chunk; TensorRT-LLM has all of a prompt's on the GPU at once."""
+    model, profiles_ = find_model(size), (find_profile(gpu), find_profile(gpu).with_engine("pytorch"))
+    plans = [make_plan(profile, model, context_tokens=16_384, weights="bf16", kv_cache="bf16") for profile in profiles_]
+    if all(isinstance(plan, Plan) for plan in plans):
+        usual, pytorch = plans
+        assert pytorch.max_context_tokens >= usual.max_context_tokens  # type: ignore[union-attr]
+        assert {part.name for part in pytorch.parts} == {part.name for part in usual.parts}  # type: ignore[union-attr]
+
+
+def test_an_engine_that_a_profile_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"engine 'tensorrt_llm' does not exist on CPU.*; accepted are pytorch"):
+        find_profile("cpu").with_engine("tensorrt_llm")
+    with pytest.raises(ValueError, match="engine 'vllm' does not exist on H100 80 GB; accepted are tensorrt_llm, pyto"):
+        find_profile("h100").with_engine("vllm")
 
 
 def test_smaller_settings_are_chosen_only_where_needed() -> None:

@@ -1,0 +1,48 @@
+"""`make bench-gpu-vision` where there is no GPU: its logic on a tiny tower, and no figure."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gpu_vision
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from vision_tower import VisionTower
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")
+def test_the_measurement_works_and_gives_no_figure_without_a_gpu() -> None:
+    parts = ("tests", "build", "model_repository/decoder/1", "model_repository/video_preprocess/1")
+    roots = os.pathsep.join(str(ROOT / part) for part in parts)
+    environment = {**os.environ, "PYTHONPATH": roots, "OMP_NUM_THREADS": "1"}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, ROOT / "perf" / "gpu_vision.py", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    tried = run("--size", "tiny")
+    assert tried.returncode == 0, tried.stderr
+    for way in ("PyTorch, bf16", "torch.compile, bf16", "ONNX Runtime, fp16"):
+        assert tried.stdout.count(way) == len(gpu_vision.TINY_GRIDS)
+    assert "No GPU figure exists until it runs on a GPU." in tried.stdout
+    assert not (ROOT / "perf" / "results" / "bench-gpu-vision.json").exists()
+    refused = run()
+    assert refused.returncode == 1
+    assert "no GPU: PyTorch sees none" in refused.stderr
+
+
+def test_operations_are_those_that_the_tower_does(tmp_path: Path) -> None:
+    subject = gpu_vision.make_subject("tiny", tmp_path, torch.device("cpu"))
+    frames, (rows, columns) = 3, (4, 6)
+    counter = FlopCounterMode(display=False)
+    # Fused attention on a CPU is not counted.
+    with counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
+        VisionTower.load(tmp_path)(**subject.chunk(rows, columns, frames))
+    assert counter.get_total_flops() == gpu_vision.operations(subject.model, frames, rows * columns)
