@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.pytorch.block_manager import BlockManager
-from engine.pytorch.content import Content
+from engine.pytorch.content import WIDTH, Content
 
 # Blocks with the same beginning that are looked at for one whose first tokens fit, the newest first.
 MAX_SIBLINGS = 64
@@ -33,11 +32,10 @@ class Reservation:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A full block's content: its name, its predecessor's, and its rows [block size, 8]."""
+    """What a full block's content is called, and its predecessor's."""
 
     name: bytes
     before: bytes
-    rows: NDArray[np.int32]
 
 
 class PrefixCache:
@@ -53,6 +51,9 @@ class PrefixCache:
         self._block_size = block_size
         self._enabled = enabled
         self._users: Counter[int] = Counter()
+        # The rows of every full block. One array: small ones of their own would lie between the steps' large tensors,
+        # whose memory could then not be given back.
+        self._rows = np.empty((blocks.total, block_size, WIDTH), np.int32)
         self._kept: dict[int, _Kept] = {}
         self._by_name: dict[bytes, int] = {}
         self._following: defaultdict[bytes, dict[int, None]] = defaultdict(dict)
@@ -102,7 +103,8 @@ class PrefixCache:
         name = content.name(index)
         if not self._enabled or name in self._by_name:
             return
-        kept = _Kept(name, content.name(index - 1), content.rows(index, self._block_size).copy())
+        kept = _Kept(name, content.name(index - 1))
+        self._rows[block] = content.rows(index, self._block_size)
         self._kept[block] = kept
         self._by_name[name] = block
         self._following[kept.before][block] = None
@@ -134,7 +136,7 @@ class PrefixCache:
         wanted = content.rows(index, most)
         best: tuple[int | None, int] = (None, 0)
         for block in islice(reversed(self._following.get(content.name(index - 1), {})), MAX_SIBLINGS):
-            same = (self._kept[block].rows[:most] == wanted).all(axis=1)
+            same = (self._rows[block, :most] == wanted).all(axis=1)
             tokens = most if same.all() else int(same.argmin())
             if tokens > best[1]:
                 best = (block, tokens)
