@@ -19,7 +19,7 @@ GROUP = 128
 def decoder_bytes(model: Model, precision: str) -> int:
     """The text decoder's tensors. Only the layers' projections are quantised; the rest stays in 16 bits."""
     return sum(
-        _tensor_bytes(name, shape, precision)
+        tensor_bytes(name, shape, precision)
         for name, shape in model.tensors.items()
         if not name.startswith(VISION_PREFIX)
     )
@@ -38,7 +38,8 @@ def kv_bytes_per_token(model: Model, precision: str) -> int:
     return 2 * model.layers * model.kv_heads * per_head
 
 
-def _tensor_bytes(name: str, shape: tuple[int, ...], precision: str) -> int:
+def tensor_bytes(name: str, shape: tuple[int, ...], precision: str) -> int:
+    """A tensor of the text decoder, by its published name, with the scales that it has in this precision."""
     values = prod(shape)
     if precision in BYTES:
         return values * BYTES[precision]
