@@ -159,3 +159,10 @@ def test_subtitles_go_with_their_videos() -> None:
     sent = dict(zip((each.name for each in outgoing.message.inputs), outgoing.message.raw_input_contents, strict=True))
     assert sent["subtitles"] == b"\0\0\0\0" + b"\1\0\0\0A"
     assert sent["video_uri"] == b"\5\0\0\0a.mp4"
+
+
+def test_whole_answers_are_asked_for() -> None:
+    pieces, whole = (requests.ask(None, "q", None, None, None, {}, {}, whole=whole).message for whole in (False, True))
+    assert [tensor.name for tensor in pieces.inputs] == ["text_input"]
+    assert [tensor.name for tensor in whole.inputs] == ["text_input", "stream"]
+    assert whole.raw_input_contents[1] == b"\0"

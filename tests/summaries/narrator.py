@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qwen3_vl_client import Answer, Look, LookedMedium, TextDelta, Timings, Usage
+from qwen3_vl_client import Answer, Look, LookedMedium, Progress, TextDelta, Timings, Usage
 
 SCENE_SECONDS = 50.0
 
@@ -50,7 +50,8 @@ class Narrator:
         medium = LookedMedium("video", (1, 4, 4), (0.5,), self.seconds, cuts, ())
         return Look(min(wanted, self.context), wanted, self.context_length, (medium,))
 
-    def stream(self, video: object = None, *, question: str, **request: Any) -> Telling:
+    def stream(self, video: object = None, *, question: str, whole: bool, **request: Any) -> Telling:
+        assert whole
         return Telling(self, question, request)
 
     def tell(self, question: str, request: Mapping[str, Any]) -> str:
@@ -74,7 +75,7 @@ class Telling:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def __aiter__(self) -> AsyncIterator[TextDelta]:
+    async def __aiter__(self) -> AsyncIterator[Progress | TextDelta]:
         narrator = self.narrator
         narrator.asked.append({"question": self.question, **self.request})
         narrator.running += 1
@@ -85,8 +86,9 @@ class Telling:
             await asyncio.sleep(0.01)
             narrator.reading -= 1
             self.text = narrator.tell(self.question, self.request)
-            yield TextDelta(self.text)
+            yield Progress("prefill", 100, 100)
             await asyncio.sleep(0.03)
+            yield TextDelta(self.text)
         except asyncio.CancelledError:
             narrator.cancelled += 1
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,15 +23,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedServer]
     running.kill()
 
 
-def run(server: ScriptedServer, cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
+def environment(server: ScriptedServer, cache: Path) -> dict[str, str]:
+    return {
         **os.environ,
         "PYTHONPATH": str(ROOT / "client" / "src"),
         "QWEN3_VL_URL": server.url,
         "XDG_CACHE_HOME": str(cache),
     }
+
+
+def run(server: ScriptedServer, cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "qwen3_vl_client", "summarize", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment(server, cache), capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,24 @@ def test_formats(server: ScriptedServer, tmp_path: Path, form: str, begins: str)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(begins)
     assert list((tmp_path / "qwen3-vl" / "summaries").iterdir()) == [], "the journal of a complete summary is gone"
+
+
+def test_chapters_are_told_on_a_terminal_while_parts_are_done(server: ScriptedServer, tmp_path: Path) -> None:
+    terminal, stderr = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qwen3_vl_client", "summarize", "--uri", "film.mp4", "--part-seconds", "200"],
+        env={**environment(server, tmp_path), "TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+    os.close(stderr)
+    output, _ = process.communicate(timeout=60)
+    shown = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+    assert "0:00 At 2.5 s." in shown
+    assert "3:20 At 2.5 s." in shown
+    assert output.startswith("# ")
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,8 @@ def test_chaptered_summary_is_exported_in_every_form(page: Page, folder: Path) -
 def test_broken_file_says_what_to_do(page: Page, folder: Path) -> None:
     drop(page, folder / "broken.mp4")
     alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("broken.mp4: That cannot be answered as it is.")
-    expect(alert).to_contain_text("not a readable video")
+    expect(alert).to_contain_text("broken.mp4: This file cannot be read. Choose another one, or convert it")
+    expect(alert).to_contain_text("broken.mp4 is not a readable video")
     expect(page.locator("#files li")).to_have_count(0)
 
 

@@ -92,11 +92,13 @@ class AsyncClient:
         sampling: SamplingParameters | Mapping[str, Any] | None = None,
         video_options: VideoOptions | Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        whole: bool = False,
         **options: Any,
     ) -> "AsyncStream":
-        """Like `ask`, but gives the answer as it is written. The request is sent when iteration begins."""
+        """Like `ask`, but gives the answer as it is written; see `Client.stream`. The request is sent when iteration
+        begins."""
         merged = merge(sampling, video_options, options)
-        return self._stream(lambda: request.ask(video, question, image, uri, subtitles, *merged), timeout)
+        return self._stream(lambda: request.ask(video, question, image, uri, subtitles, *merged, whole=whole), timeout)
 
     async def chat(
         self,

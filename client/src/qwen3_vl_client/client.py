@@ -107,10 +107,15 @@ class Client:
         sampling: SamplingParameters | Mapping[str, Any] | None = None,
         video_options: VideoOptions | Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        whole: bool = False,
         **options: Any,
     ) -> "Stream":
-        """Like `ask`, but gives the answer as it is written. The request is sent at once."""
-        outgoing = request.ask(video, question, image, uri, subtitles, *merge(sampling, video_options, options))
+        """Like `ask`, but gives the answer as it is written. The request is sent at once.
+
+        With `whole` only progress is told before the text, which comes in one piece: cheaper where many are asked.
+        """
+        merged = merge(sampling, video_options, options)
+        outgoing = request.ask(video, question, image, uri, subtitles, *merged, whole=whole)
         return self._send(outgoing, timeout)
 
     def chat(

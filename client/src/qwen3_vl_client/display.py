@@ -54,6 +54,11 @@ class Display:
             self._task, description=description, total=total, completed=done, count=f"{done} of {total}"
         )
 
+    def tell(self, text: str) -> None:
+        """A line that stays, above the one that shows how far it is."""
+        if not self._progress.disable:
+            self._progress.console.print(Text(text), soft_wrap=True)
+
     def clear(self) -> None:
         """Takes the line away."""
         self._progress.stop()

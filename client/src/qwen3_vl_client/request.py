@@ -34,8 +34,12 @@ def ask(
     subtitles: Media | Sequence[Media] | None,
     sampling: Mapping[str, Any],
     video_options: Mapping[str, Any],
+    *,
+    whole: bool = False,
 ) -> Outgoing:
     """One user turn: videos (uploaded, then by uri), images, then the question; subtitles in the videos' order.
+
+    `whole`: the answer comes in one piece.
 
     Raises:
         InvalidRequest: there is no question, or a medium cannot be read.
@@ -44,7 +48,10 @@ def ask(
         raise InvalidRequest("the question is empty")
     texts = {"text_input": [question.encode()]}
     attached = _Attached(media.listed(video), _listed(uri), media.listed(image), media.listed(subtitles))
-    return _generate(texts, attached, sampling, video_options)
+    outgoing = _generate(texts, attached, sampling, video_options)
+    if whole:
+        _add(outgoing.message, "stream", "BOOL", 1, b"\x00")
+    return outgoing
 
 
 def chat(

@@ -13,7 +13,7 @@ import typer
 
 from .. import commands, display
 from ..aio import AsyncClient
-from .formats import FORMATS
+from .formats import FORMATS, clock
 from .summarizing import SummaryOptions
 from .summary import Cut, Merged, PartDone, Summary
 
@@ -36,7 +36,9 @@ def summarize(
     sampling: commands.Sampling = None,
     option: commands.Option = None,
     resume: Annotated[bool, typer.Option(help="Go on where an interrupted summary stopped.")] = True,
-    progress: Annotated[bool, typer.Option(help="Show on a terminal how many parts are done.")] = True,
+    progress: Annotated[
+        bool, typer.Option(help="Show on a terminal which parts are done, with their chapters.")
+    ] = True,
     url: commands.Url = None,
     timeout: commands.TimeoutSeconds = None,
     header: commands.Header = None,
@@ -86,6 +88,8 @@ async def _follow(
                     parts = len(event.parts)
                 elif isinstance(event, PartDone):
                     done += 1
+                    for chapter in event.chapters:
+                        line.tell(f"{clock(chapter.start)} {chapter.title}")
                     line.counting("describing parts", done, parts)
                 elif isinstance(event, Merged):
                     line.counting("merging", event.done, event.total)

@@ -226,11 +226,11 @@ class _Summarizer:
         raise AssertionError("the last try returns or raises")
 
     async def _ask(self, **asked: Any) -> Answer:
-        """The whole answer; with its first text the next request may be read."""
-        async with AsyncExitStack() as reading, self._client.stream(**asked) as stream:
+        """The whole answer; once its prompt is read, the next request's may be."""
+        async with AsyncExitStack() as reading, self._client.stream(**asked, whole=True) as stream:
             await reading.enter_async_context(self._reading)
             async for event in stream:
-                if isinstance(event, TextDelta):
+                if isinstance(event, TextDelta) or 0 < event.prompt_tokens == event.prefilled_tokens:
                     await reading.aclose()
             return await stream.result()
 

@@ -37,8 +37,10 @@ setUpFiles({
   ready: phases.clear,
   failed: (error, name) => {
     phases.clear();
-    const advice = text(`errors.${error.code}`) ?? text("errors.internal");
-    failures.textContent = `${name}: ${advice} ${error.message}`;
+    // What is wrong with a file that was just uploaded lies in the file.
+    const code = error.code === "invalid_argument" ? "unreadable" : error.code;
+    const advice = text(`errors.${code}`) ?? text("errors.internal");
+    failures.textContent = `${name}: ${advice} ${error.message.replace(/^video_uri\[0\]/, name)}`;
     failures.hidden = false;
     announce(failures.textContent);
   },

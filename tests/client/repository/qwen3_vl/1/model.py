@@ -80,6 +80,8 @@ def inputs(request):
             given[tensor.name()] = [value.decode() for value in values]
         elif tensor.name() == "text_input":
             given[tensor.name()] = values[0].decode()
+        elif tensor.name() == "stream":
+            given[tensor.name()] = values[0]
         else:
             given[tensor.name()] = json.loads(values[0])
     return given

@@ -29,7 +29,7 @@ class TritonPythonModel:
         for request in requests:
             assert json.loads(request.parameters()) == {"look": True, "progress": True}
             inputs = {tensor.name(): tensor.as_numpy()[0].decode(errors="replace") for tensor in request.inputs()}
-            question = inputs["text_input"]
+            question = inputs.get("text_input", "")
             if question.startswith("error "):
                 response = pb_utils.InferenceResponse(error=pb_utils.TritonError(question.removeprefix("error ")))
             else:
