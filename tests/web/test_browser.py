@@ -179,6 +179,29 @@ def test_chaptered_summary_is_exported_in_every_form(page: Page, folder: Path) -
     assert exported["clip.srt"].startswith("1\n00:00:0")
 
 
+def test_video_that_does_not_fit_is_read_part_by_part(page: Page, folder: Path) -> None:
+    chapter = {"start": 2.0, "end": 8.0, "title": "Rain", "key_points": []}
+    asked = script(
+        page,
+        {"kind": "parts", "total": 2},
+        {"kind": "part", "index": 0, "chapters": [chapter]},
+        {"kind": "merged", "done": 1, "total": 1},
+        {"kind": "summary", "text": "# Rain", "html": to_html("# Rain", 8), "formats": {}},
+        path="/summarize",
+    )
+    drop(page, folder / "clip.mp4")
+    expect(page.locator("#strip")).to_be_visible()
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Context length").fill("300")
+    page.get_by_label("Frames per second").fill("10")
+    page.get_by_role("button", name="Done").click()
+    expect(page.locator("#caption")).to_contain_text("it will be read part by part")
+    ask(page, "When does it rain?")
+    answered(page)
+    expect(page.get_by_role("heading", name="Rain")).to_be_visible()
+    assert (asked[0]["about"], asked[0]["options"]["context_length"]) == ("When does it rain?", 300)
+
+
 def test_broken_file_says_what_to_do(page: Page, folder: Path) -> None:
     drop(page, folder / "broken.mp4")
     alert = page.get_by_role("alert")

@@ -85,6 +85,8 @@ def _contained(frames: Sequence[bytes], size: tuple[int, int], seconds: Sequence
         assert isinstance(stream, av.VideoStream)
         (stream.width, stream.height), stream.pix_fmt = size, "yuvj420p"
         stream.time_base = _TIME_BASE
+        if seconds[0] > 0:
+            _start_at_zero(container)
         times = [round(second / _TIME_BASE) for second in (*seconds, seconds[-1] + last_seconds)]
         for frame, (time, end) in zip(frames, pairwise(times), strict=True):
             packet = av.Packet(frame)
@@ -94,3 +96,12 @@ def _contained(frames: Sequence[bytes], size: tuple[int, int], seconds: Sequence
             packet.is_keyframe = True
             container.mux(packet)
     return video.getvalue()
+
+
+def _start_at_zero(container: av.container.OutputContainer) -> None:
+    """Adds a sample of silence: a file's clock starts with what comes first in it, and frames have times of their own."""
+    silence = container.add_stream("pcm_s16le", rate=8000)
+    packet = av.Packet(bytes(2))
+    packet.stream, packet.time_base = silence, _TIME_BASE
+    packet.pts = packet.dts = 0
+    container.mux(packet)

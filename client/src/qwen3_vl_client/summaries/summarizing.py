@@ -32,7 +32,7 @@ _READ_AT_ONCE = 2
 """Requests whose media are being read: while one is decoded, the other is prefilled. More would only take memory and
 make each of them later; writing answers is what goes faster together."""
 _REFUSED_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Waited before a request that the server had no room for is sent again."""
+"""Waited, if the server does not say longer, before a request that it had no room for is sent again."""
 
 
 @dataclass(frozen=True)
@@ -216,10 +216,10 @@ class _Summarizer:
         for seconds in (*_REFUSED_SECONDS, None):
             try:
                 answer = await self._ask(question=question, sampling=sampling, **asked)
-            except ResourceExhausted:
+            except ResourceExhausted as error:
                 if seconds is None:
                     raise
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(max(seconds, error.retry_after_seconds or 0.0))
             else:
                 journal.add(step, answer.text)
                 return answer.text
