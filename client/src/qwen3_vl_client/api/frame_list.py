@@ -99,7 +99,7 @@ def _contained(frames: Sequence[bytes], size: tuple[int, int], seconds: Sequence
 
 
 def _start_at_zero(container: av.container.OutputContainer) -> None:
-    """Adds a sample of silence: a file's clock starts with what comes first in it, and frames have times of their own."""
+    """Adds a sample of silence: a file's clock starts with what comes first in it."""
     silence = container.add_stream("pcm_s16le", rate=8000)
     packet = av.Packet(bytes(2))
     packet.stream, packet.time_base = silence, _TIME_BASE
