@@ -181,7 +181,7 @@ bench-context: $(VENV)/.test ## Ask one request of 262,144 tokens; plot the deco
 	@$(SHARED) $(BIN)/python perf/bench_context.py
 
 bench-overlap: $(VENV)/.test ## Time the first token of the stages together, paced like a device
-	@$(SHARED) $(BIN)/python perf/bench_overlap.py
+	@$(SHARED):model_repository/decoder/1:model_repository/vision_encoder/1 $(BIN)/python perf/bench_overlap.py
 
 bench-quantisation: $(VENV)/.test ## Ask what weights and a KV cache of fewer bits cost in right answers
 	@$(SHARED):model_repository/decoder/1 $(BIN)/python perf/bench_quantisation.py

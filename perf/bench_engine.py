@@ -3,7 +3,8 @@
 The same random weights, prompts and greedy answers of the same lengths, in float32 with the same threads. Prompts of
 200 to 8,000 tokens and answers of 16 to 512 are mixed; eight lengths of each, geometric, paired at random. The sides
 take turns. transformers is called one request after the other, and in batches of neighbouring lengths (padded to the
-longest, generated to the longest answer; only wanted tokens count).
+longest, generated to the longest answer; only wanted tokens count). Beside each is what this machine's arithmetic and
+memory allow at most (`limits.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from checkpoint_factory import Shape, make_checkpoint
 from decoder.harness import Answer, greedy, make_settings
 from engine.engines import create_engine
 from engine.protocol import Event, PromptPiece, Request
+from limits import least_decode_seconds, least_prefill_seconds, measure_machine
 from transformers import Qwen3VLForConditionalGeneration
 
 SHAPE = Shape(layers=5, hidden=256, heads=8, kv_heads=4, intermediate=768)
@@ -96,6 +98,7 @@ class Theirs:
 
     def __init__(self, checkpoint: Path) -> None:
         self._model = Qwen3VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+        self.vocabulary: int = self._model.config.text_config.vocab_size
 
     @torch.inference_mode()
     def batch(self, asked: Sequence[Asked], **options: Any) -> float:
@@ -169,6 +172,15 @@ def main() -> None:
         batched = {size: tokens[8] / theirs.batched(eight, size) for size in BATCHES}
         at_once = {len(asked): tokens[len(asked)] / ours.together(asked) for asked in (eight, many)}
 
+        vocabulary = theirs.vocabulary
+    machine = measure_machine()
+    reading = least_prefill_seconds(SHAPE, machine, [len(one.token_ids) for one in eight])
+
+    def limit(asked: Sequence[Asked], *, together: bool) -> float:
+        lengths = [(len(one.token_ids), one.answer_tokens) for one in asked]
+        writing = least_decode_seconds(SHAPE, vocabulary, machine, lengths, together=together)
+        return tokens[len(asked)] / (reading * len(asked) / len(eight) + writing)
+
     best = max(batched, key=lambda size: batched[size])
     report.finish(
         "bench-engine",
@@ -178,14 +190,15 @@ def main() -> None:
             "dtype": "float32",
             "lengths": [[len(one.token_ids), one.answer_tokens] for one in eight],
             "transformers": {"attention": "sdpa", **options},
+            "machine": vars(machine),
         },
-        columns=("what", "ours, tokens per second", "transformers, tokens per second"),
+        columns=("tokens per second", "ours", "transformers", "the machine's limit"),
         rows=[
-            ("prompts", *prefill),
-            ("answers, one after the other", *alone),
-            (f"answers, 8 at once (transformers in batches of {best})", at_once[8], batched[best]),
-            ("answers, 32 at once", at_once[32], ""),
-            *((f"answers, batches of {size}", "", rate) for size, rate in batched.items() if size != best),
+            ("prompts", *prefill, prompt_tokens / reading),
+            ("answers, one after the other", *alone, limit(eight, together=False)),
+            (f"answers, 8 at once (transformers: {best})", at_once[8], batched[best], limit(eight, together=True)),
+            ("answers, 32 at once", at_once[32], "", limit(many, together=True)),
+            *((f"answers, batches of {size}", "", rate, "") for size, rate in batched.items() if size != best),
         ],
         figures=[
             report.Figure("prompts / transformers", prefill[0] / prefill[1], "×", at_least=1),

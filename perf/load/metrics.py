@@ -46,7 +46,21 @@ def parse_counters(text: str) -> Counters:
     return Counters(values)
 
 
+def parse_blocks_held(text: str) -> int:
+    """KV blocks that requests hold; what is only kept for later prompts is not among them."""
+    for line in text.splitlines():
+        match = _LINE.match(line)
+        if match and match[1] == "qwen3_vl_kv_blocks" and dict(_LABEL.findall(match[2]))["state"] == "reserved":
+            return int(float(match[3]))
+    raise ValueError("the decoder has no qwen3_vl_kv_blocks on the metrics port")
+
+
 def read_counters(url: str) -> Counters:
     """The counters now, of the metrics endpoint `http://host:port`."""
+    return parse_counters(read_metrics(url))
+
+
+def read_metrics(url: str) -> str:
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as response:
-        return parse_counters(response.read().decode())
+        text: str = response.read().decode()
+        return text

@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 from server.prerequisites import SHARED_MEMORY
 from serving import Server
-from wire import engine_state
+
+from load.metrics import parse_blocks_held, read_metrics
 
 MIB = 2**20
 WORKERS = "video_preprocess workers"
@@ -33,12 +34,11 @@ class Sample:
     requests: int
     processes: dict[str, Holding]
     shared_memory_mib: float
-    sessions: int
     blocks_held: int
 
 
 def sample(server: Server, seconds: float, requests: int) -> Sample:
-    """Looks at everything now. A KV block that only keeps content for later prompts is free."""
+    """Looks at everything now, and asks no stage: a request of its own would leave traces in what is looked at."""
     processes: dict[str, Holding] = {}
     shared = 0
     for name, pid in server.pids().items():
@@ -49,9 +49,8 @@ def sample(server: Server, seconds: float, requests: int) -> Sample:
         if name != "triton":
             # STUB MODEL/VERSION/model.py REGION ...
             shared += _allocated(SHARED_MEMORY / process.cmdline()[2])
-    state = engine_state(server.grpc_url)
-    held = state["blocks_total"] - state["blocks_free"]
-    return Sample(seconds, requests, processes, shared / MIB, state["sessions"] + state["waiting"], held)
+    blocks_held = parse_blocks_held(read_metrics(server.metrics_url))
+    return Sample(seconds, requests, processes, shared / MIB, blocks_held)
 
 
 def _holding(processes: list[psutil.Process]) -> Holding:

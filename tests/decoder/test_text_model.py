@@ -122,7 +122,7 @@ def test_attention_is_causal_over_each_spans_own_context() -> None:
         Span(5, 12, Context((), torch.empty(0, dtype=torch.long))),
         Span(12, 13, Context((slice(70, 80), slice(30, 40)), torch.empty(0, dtype=torch.long))),
     )
-    cached = (FloatStates(states, torch.float32) for states in (cached_keys, cached_values))
+    cached = (FloatStates(states.transpose(0, 1), torch.float32) for states in (cached_keys, cached_values))
     ours = paged_attention(queries, keys, values, *cached, spans).unflatten(1, (heads, width))
     for span, slots in zip(spans, places, strict=True):
         for token in range(span.begin, span.end):

@@ -21,7 +21,7 @@ SCATTERED = tuple(n for pair in zip(range(0, 40, 2), range(63, 23, -2), strict=T
 def test_each_token_and_head_has_its_scale() -> None:
     torch.manual_seed(0)
     kept = Int8States(
-        torch.zeros(40, 3, 16, dtype=torch.int8), torch.zeros(40, 3, 1, dtype=torch.float16), torch.float32
+        torch.zeros(3, 40, 16, dtype=torch.int8), torch.zeros(3, 40, 1, dtype=torch.float16), torch.float32
     )
     # Heads of a token, and tokens of a block, may differ by orders of magnitude.
     states = torch.randn(8, 3, 16) * torch.logspace(-2, 2, 24).view(8, 3, 1)
@@ -29,9 +29,9 @@ def test_each_token_and_head_has_its_scale() -> None:
     slots = torch.tensor([3, 9, 10, 11, 20, 21, 39, 0])
     kept.write(slots, states)
     most = states.abs().amax(dim=2, keepdim=True)
-    assert ((kept.read(slots) - states).abs() <= most / 127 * 0.51).all()
-    assert kept.read(slice(9, 12)).shape == (3, 3, 16)
-    assert torch.equal(kept.read(slice(21, 22))[0], torch.zeros(3, 16))
+    assert ((kept.read(slots).transpose(0, 1) - states).abs() <= most / 127 * 0.51).all()
+    assert kept.read(slice(9, 13)).shape == (3, 4, 16)
+    assert torch.equal(kept.read(slice(21, 22)), torch.zeros(3, 1, 16))
 
 
 @pytest.mark.parametrize("blocks", [tuple(range(64)), SCATTERED], ids=["neighbours", "scattered"])

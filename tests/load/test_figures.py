@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from load.analyzer import AnalyzerError, binary, percentiles, read_profile
 from load.knee import knee
-from load.metrics import parse_counters
+from load.metrics import parse_blocks_held, parse_counters
 from load.sweep import stage_means
 from load.trend import trend
 
@@ -48,6 +48,14 @@ def test_the_knee_is_before_latency_doubles() -> None:
     assert knee([(1, 1.0), (2, 3.0), (3, 1.5)]) == 1
     assert knee([(1, 1.0), (2, 1.1)]) == 2
     assert knee([]) is None
+
+
+def test_blocks_that_are_only_kept_are_not_held() -> None:
+    kept = 'qwen3_vl_kv_blocks{model="decoder",state="cached",version="1"} 70\n'
+    held = 'qwen3_vl_kv_blocks{model="decoder",state="reserved",version="1"} 12\n'
+    assert parse_blocks_held("# TYPE qwen3_vl_kv_blocks gauge\n" + kept + held) == 12
+    with pytest.raises(ValueError, match="no qwen3_vl_kv_blocks"):
+        parse_blocks_held(kept)
 
 
 def test_counters_are_added_up_over_reasons_and_subtracted() -> None:

@@ -20,7 +20,6 @@ SAMPLE = {
     "requests": 10,
     "processes": {"triton": {"memory_mib": 100.0, "handles": 30, "threads": 20}},
     "shared_memory_mib": 8.0,
-    "sessions": 1,
     "blocks_held": 4,
 }
 SERIES: dict[str, dict[str, Any]] = {

@@ -56,7 +56,7 @@ def _context_parts(queries: torch.Tensor, keys: KeptStates, values: KeptStates, 
     """All queries see all keys."""
     for place in _places(context, keys.most_tokens):
         # A slice reads the cache in place, in the precision that is computed with; an index tensor copies.
-        yield _flash_attention(queries, _by_head(keys.read(place)), _by_head(values.read(place)))
+        yield _flash_attention(queries, keys.read(place).unsqueeze(0), values.read(place).unsqueeze(0))
 
 
 def _places(context: Context, most_tokens: int | None) -> Iterator[Place]:
@@ -70,7 +70,9 @@ def _places(context: Context, most_tokens: int | None) -> Iterator[Place]:
 def _causal_part(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Part:
     group = queries.shape[2] // len(keys)
     per_head = queries.reshape(1, -1, len(keys), queries.shape[3])
-    result, logarithm = _flash_attention(per_head, _by_head(keys), _by_head(values), causal=True)
+    result, logarithm = _flash_attention(
+        per_head, keys.transpose(0, 1).unsqueeze(0), values.transpose(0, 1).unsqueeze(0), causal=True
+    )
     return result.reshape(queries.shape), logarithm.reshape(1, -1, group * len(keys))
 
 
@@ -87,8 +89,3 @@ def _flash_attention(queries: torch.Tensor, keys: torch.Tensor, values: torch.Te
         keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
     result, logarithm, *_ = torch.ops.aten._scaled_dot_product_flash_attention(queries, keys, values, 0.0, causal)
     return result, logarithm
-
-
-def _by_head(states: torch.Tensor) -> torch.Tensor:
-    """[tokens, heads, head_dim] as [1, heads, tokens, head_dim]."""
-    return states.transpose(0, 1).unsqueeze(0)

@@ -15,7 +15,8 @@ _MAX_COPIED_TOKENS = 65_536
 
 
 class KeptStates(Protocol):
-    """The flat cache of one layer: [slots, kv heads, head_dim]."""
+    """The flat cache of one layer: [kv heads, slots, head_dim], because attention reads a head's tokens one after the
+    other."""
 
     @property
     def memory(self) -> tuple[torch.Tensor, ...]:
@@ -29,12 +30,12 @@ class KeptStates(Protocol):
         """Keeps `states` [tokens, kv heads, head_dim] at `slots` [tokens]."""
 
     def read(self, place: Place) -> torch.Tensor:
-        """[tokens, kv heads, head_dim] in the computed precision."""
+        """[kv heads, tokens, head_dim] in the computed precision."""
 
 
 @dataclass(frozen=True)
 class FloatStates:
-    """values: [slots, kv heads, head_dim]; dtype: what is computed with"""
+    """values: [kv heads, slots, head_dim]; dtype: what is computed with"""
 
     values: torch.Tensor
     dtype: torch.dtype
@@ -48,10 +49,10 @@ class FloatStates:
         return None if self.values.dtype == self.dtype else _MAX_COPIED_TOKENS
 
     def write(self, slots: torch.Tensor, states: torch.Tensor) -> None:
-        self.values.index_copy_(0, slots, states.to(self.values.dtype))
+        self.values.index_copy_(1, slots, states.transpose(0, 1).to(self.values.dtype))
 
     def read(self, place: Place) -> torch.Tensor:
-        return self.values[place].to(self.dtype)
+        return self.values[:, place].to(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Int8States:
     """A scale per token and head: blocks fill token by token, and a scale for a whole block would have all its tokens
     rounded again whenever a larger value comes.
 
-    values: int8 [slots, kv heads, head_dim]; scales: float16 [slots, kv heads, 1]; dtype: what is computed with
+    values: int8 [kv heads, slots, head_dim]; scales: float16 [kv heads, slots, 1]; dtype: what is computed with
     """
 
     values: torch.Tensor
@@ -78,8 +79,8 @@ class Int8States:
         # The smallest scale is float16's smallest ordinary number.
         scales = (states.abs().amax(dim=2, keepdim=True) / 127).clamp(min=6.2e-5).to(torch.float16)
         values = (states / scales.to(states.dtype)).round().clamp(-127, 127)
-        self.values.index_copy_(0, slots, values.to(torch.int8))
-        self.scales.index_copy_(0, slots, scales)
+        self.values.index_copy_(1, slots, values.to(torch.int8).transpose(0, 1))
+        self.scales.index_copy_(1, slots, scales.transpose(0, 1))
 
     def read(self, place: Place) -> torch.Tensor:
-        return self.values[place].to(self.dtype) * self.scales[place].to(self.dtype)
+        return self.values[:, place].to(self.dtype) * self.scales[:, place].to(self.dtype)

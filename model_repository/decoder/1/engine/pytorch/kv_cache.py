@@ -32,10 +32,10 @@ class KVCache:
         kept: torch.dtype,
     ) -> None:
         self.block_size = block_size
-        # One for the values, and in 8 bits one for their scales: [2, layers, slots, kv heads, values or scales].
+        # One for the values, and in 8 bits one for their scales: [2, layers, kv heads, slots, values or scales].
         self._memory = [
             torch.empty(
-                (2, config.num_hidden_layers, blocks * block_size, config.num_key_value_heads, width),
+                (2, config.num_hidden_layers, config.num_key_value_heads, blocks * block_size, width),
                 dtype=precision,
                 device=device,
             )
@@ -50,7 +50,7 @@ class KVCache:
         """Copies the first `tokens` tokens of a block to another."""
         begin, to = source * self.block_size, target * self.block_size
         for memory in self._memory:
-            memory[:, :, to : to + tokens] = memory[:, :, begin : begin + tokens]
+            memory[..., to : to + tokens, :] = memory[..., begin : begin + tokens, :]
 
 
 def _kept_per_head(config: ModelConfig, kept: torch.dtype) -> list[tuple[int, torch.dtype]]:

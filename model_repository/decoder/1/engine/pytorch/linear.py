@@ -16,6 +16,8 @@ _MAX_KERNEL_ROWS = 8
 GROUP_SIZES = (128, 64, 32)
 # Tiles along the inputs that a GPU's kernel takes at a time.
 _INNER_TILES = 8
+# oneDNN compiles a kernel for each number of rows and keeps it: above this many, rows come in multiples of it.
+_FEW_ROWS = 64
 
 
 class Linear(Protocol):
@@ -32,6 +34,34 @@ class DenseLinear:
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         return F.linear(hidden, self.weight)
+
+
+@dataclass(frozen=True)
+class PackedLinear:
+    """In the order in which oneDNN reads it: on a CPU the plain order is packed anew in every call, which takes several
+    times as long as multiplying a few rows.
+
+    weight: [outputs, inputs], opaque
+    """
+
+    weight: torch.Tensor
+
+    @classmethod
+    def pack(cls, weight: torch.Tensor) -> PackedLinear:
+        return cls(torch.ops.mkldnn._reorder_linear_weight(weight, _MAX_KERNEL_ROWS))
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        rows = len(hidden)
+        if rows > _FEW_ROWS:
+            hidden = F.pad(hidden, (0, 0, 0, -rows % _FEW_ROWS))
+        multiplied: torch.Tensor = torch.ops.mkldnn._linear_pointwise(hidden, self.weight, None, "none", [], "")
+        return multiplied[:rows]
+
+
+def dense_linear(weight: torch.Tensor) -> Linear:
+    """With weights as they are, [outputs, inputs]."""
+    packs = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return PackedLinear.pack(weight) if packs else DenseLinear(weight)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 
 from engine.checkpoint import ModelConfig
-from engine.pytorch.linear import DenseLinear, Grouped4Bit, Int4Linear, Int8Linear, Linear, group_size_of
+from engine.pytorch.linear import Grouped4Bit, Int4Linear, Int8Linear, Linear, dense_linear, group_size_of
 from engine.pytorch.quantised_checkpoint import Weight, check_quantisation, read_weight
 
 
@@ -114,7 +114,7 @@ def _prepare(weight: Weight, precision: str, dtype: torch.dtype) -> Linear:
         return Int4Linear.pack(weight)
     if precision == "int4":
         return Int4Linear.pack(Grouped4Bit.quantise(weight, group_size_of(weight.shape[1])))
-    return DenseLinear(weight.to(dtype))
+    return dense_linear(weight.to(dtype))
 
 
 class _Tensors:
