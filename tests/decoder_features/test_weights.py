@@ -13,7 +13,7 @@ from decoder_features.quantised import FORMATS, publish
 from engine.checkpoint import read_model_config
 from engine.pytorch.batch import Batch, Work, build_batch
 from engine.pytorch.kv_cache import KVCache
-from engine.pytorch.linear import DenseLinear, Grouped4Bit, Int4Linear, Int8Linear, group_size_of
+from engine.pytorch.linear import Grouped4Bit, Int4Linear, Int8Linear, PackedLinear, dense_linear, group_size_of
 from engine.pytorch.text_model import TextModel
 from engine.pytorch.weights import load_weights
 
@@ -84,9 +84,19 @@ def test_published_checkpoints_are_read_as_they_are(checkpoint: Path, tmp_path: 
         # bfloat16's, over the layers. The format's own, against the dense weights, is ten times that.
         assert error < 0.04
     else:
-        assert isinstance(down, DenseLinear)
+        assert isinstance(down, PackedLinear)
         assert error < 1e-4
     assert relative_error(expected, logits_of(checkpoint, prompt)) > 2 * error
+
+
+@pytest.mark.parametrize("rows", [1, 2, 64, 65, 200])
+def test_packed_weights_multiply_as_they_are(rows: int) -> None:
+    torch.manual_seed(0)
+    weight, hidden = torch.randn(48, 80), torch.randn(rows, 80)
+    packed = dense_linear(weight)
+    assert isinstance(packed, PackedLinear)
+    torch.testing.assert_close(packed(hidden), hidden @ weight.T, rtol=1e-5, atol=1e-4)
+    assert packed(hidden).shape == (rows, 48)
 
 
 def test_unknown_formats_are_refused(checkpoint: Path, tmp_path: Path) -> None:
