@@ -50,7 +50,8 @@ def settled(server: Server, requests: int) -> dict[tuple[str, str], float]:
 
 
 def test_metrics_are_what_the_requests_were_told(server: Server) -> None:
-    before = settled(server, 0)
+    # The supervisor's question whether the server answers counts too.
+    before = settled(server, 1)
     text = "Which colour has the second bird from the left in the tree behind the house?"
     asked = [wire.question(text, sampling={"max_tokens": count, "ignore_eos": True}) for count in (3, 9, 9)]
     answers = [wire.ask(server.grpc_url, inputs) for inputs in asked]
