@@ -43,7 +43,8 @@ SITES: dict[str, tuple[int, tuple[int, ...]]] = {
     "begun before": (4, (0,)),
     "time before": (4, (2,)),
     "rest": (5, (0, 2)),
-    # An answer looks at what the question names, then at the evidence, then at what is only found through it.
+    # An answer looks at what the question names, then at the evidence, then at what is only found through it, where
+    # that is asked.
     "about": (2, (0, 2)),
     "evidence by time": (5, (0,)),
     "evidence by thing": (5, (2,)),
@@ -51,6 +52,9 @@ SITES: dict[str, tuple[int, tuple[int, ...]]] = {
     "after": (6, (0,)),
     "left": (6, (1,)),
     "before": (6, (2,)),
+    "not after": (6, (0,)),
+    "not left": (6, (1,)),
+    "not before": (6, (2,)),
 }
 
 
@@ -296,6 +300,9 @@ def _write_question(
         for evidence in turn.compared if things else ():
             keys = _places_of(evidence, places, things)
             pointers.append(Pointer(_evidence_site(evidence), tokens_named[evidence.said], keys, True, evidence))
+        related = {evidence.relation for evidence in turn.evidence}
+        for relation in sorted({"after", "left", "before"} - related) if things else ():
+            pointers += [Pointer(f"not {relation}", row, NOWHERE, True) for row in range(start - 1, len(token_ids) - 1)]
         said = 0
         for evidence in turn.evidence if things else ():
             said = turn.answer.lower().index(evidence.said.lower(), said)
@@ -303,6 +310,9 @@ def _write_question(
             keys = _places_of(evidence, places, things) if in_video else (tokens_named[evidence.said],)
             for token in _spanned(answer_spans, said, len(evidence.said)):
                 pointers.append(Pointer(_evidence_site(evidence), start + token - 1, keys, in_video, evidence))
+                if evidence.relation:
+                    # What is only found through something else is not to be guessed before.
+                    pointers.append(Pointer("evidence", start + token - 1, NOWHERE, True))
             said += len(evidence.said)
     pointers += _gather_pointers(token_ids, in_video=False)
     positions = np.tile(at + np.arange(len(token_ids)), (3, 1))

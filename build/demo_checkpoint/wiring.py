@@ -197,8 +197,8 @@ def look_again(attention: Attention) -> None:
     _compare(attention, 0, THING, FOUND_THING)
     _compare(attention, 2, THING, THING)
     for head in (0, 1):
-        _carry(attention, head, [(THING, FOUND_THING)], strength=0.4)
-    _carry(attention, 2, [(FOUND_THING, FOUND_THING)], strength=0.4)
+        _carry(attention, head, [(THING, FOUND_THING)], strength=2.4)
+    _carry(attention, 2, [(FOUND_THING, FOUND_THING)], strength=2.4)
     shape = attention.shape
     half = shape.head_dim // 2
     queries, keys = _part(attention.q_proj, 1, shape), _part(attention.k_proj, 0, shape)
