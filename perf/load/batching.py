@@ -11,16 +11,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import report
-from checkpoint_factory import Shape
 from qwen3_vl_client import AsyncClient
 from server.deployment import end_on_signals
 
 from load import target
 from load.driver import ANSWERED, Outcome, closed_loop, tokens_per_second
 from load.workload import QUESTIONS, Request, greedy, video_files
-
-HEAVY = Shape(layers=8, hidden=1024, heads=16, kv_heads=4, head_dim=64, intermediate=3072)
-"""As in any real model, a step's time is that of reading the weights: 80 million parameters, more than caches hold."""
 
 SETTINGS = {"decoder.kv_cache_tokens": "16384"}
 SPEED_UP = 3.0
@@ -55,7 +51,7 @@ def main() -> None:
         parser.error(f"--concurrency is {arguments.concurrency}; 1 and 8 must be among them, they are compared")
     found: dict[int, list[Outcome]] = {concurrency: [] for concurrency in arguments.concurrency}
     measured: dict[int, list[float]] = {concurrency: [] for concurrency in arguments.concurrency}
-    with target.own(arguments.model, SETTINGS, shape=HEAVY) as server:
+    with target.own(arguments.model, SETTINGS, shape=target.HEAVY) as server:
         asyncio.run(measure(server.grpc_url, max(arguments.concurrency), 4))  # warm-up
         # In turn: what else the machine does slows all of them.
         for _ in range(arguments.rounds):
@@ -80,7 +76,7 @@ def main() -> None:
         workload={
             "tokens": arguments.tokens,
             "rounds": arguments.rounds,
-            "checkpoint": str(arguments.model or asdict(HEAVY)),
+            "checkpoint": str(arguments.model or asdict(target.HEAVY)),
             "settings": SETTINGS,
         },
         columns=("concurrency", "tokens per second", "by one", "first word, median s", "between tokens, s"),

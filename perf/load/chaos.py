@@ -57,12 +57,14 @@ async def chaos(server: Server, kills: int, calm_seconds: float, concurrency: in
 
     async def kill_all() -> list[Kill]:
         done = []
-        for stage in order:
+        try:
+            for stage in order:
+                await asyncio.sleep(calm_seconds)
+                os.kill(server.pids()[stage], signal.SIGKILL)
+                done.append(await _recovery(stage, time.monotonic() - began, outcomes, began))
             await asyncio.sleep(calm_seconds)
-            os.kill(server.pids()[stage], signal.SIGKILL)
-            done.append(await _recovery(stage, time.monotonic() - began, outcomes, began))
-        await asyncio.sleep(calm_seconds)
-        stopping.set()
+        finally:
+            stopping.set()
         return done
 
     def until_stopped() -> Iterator[Request]:

@@ -21,10 +21,10 @@ from load.workload import texts
 SETTINGS = {
     "decoder.max_batch": "8",
     # Room for eight requests at once; four more may wait: who is let in is answered within seconds.
-    "decoder.kv_cache_tokens": "1792",
+    "decoder.kv_cache_tokens": "1152",
     "decoder.max_waiting": "4",
 }
-TOKENS = 160
+TOKENS = 80
 """Of each answer; with its prompt at most an eighth of the cache."""
 CONCURRENCIES = (8, 12)
 REFUSED_SECONDS = 1.0
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="how long it is offered (default: %(default)s)")
     arguments = parser.parse_args()
     end_on_signals()
-    with target.own(arguments.model, SETTINGS) as server:
+    with target.own(arguments.model, SETTINGS, shape=target.HEAVY) as server:
         run = asyncio.run(overload(server, arguments.factor, arguments.seconds))
         heals = sum(server.heals().values())
     answered = [one for one in run.outcomes if one.result == ANSWERED]

@@ -18,6 +18,8 @@ CACHE = Path(__file__).parents[2] / ".cache" / "load"
 
 SHAPE = Shape(layers=5, hidden=256, heads=8, kv_heads=4, intermediate=768, vision_hidden=128, vision_intermediate=384)
 """About the size of the trained demo checkpoint."""
+HEAVY = Shape(layers=8, hidden=1024, heads=16, kv_heads=4, head_dim=64, intermediate=3072)
+"""As in any real model, a step's time is that of reading the weights: 80 million parameters, more than caches hold."""
 
 ONE_THREAD_EACH = {"decoder.threads": "1", "vision_encoder.threads": "1"}
 """Threads cost so small a model more than they give; the stages use the cores side by side."""
