@@ -26,8 +26,9 @@ SLOW_FROM = 13
 """Of a head's rotary frequencies, those from here on hardly turn over a thousand tokens: good to compare contents."""
 
 
-TEXT_PAIRS = (0, 1, 2, 3)
-"""Frequencies that tell neighbouring tokens of a text apart, where time, row and column are the same."""
+TEXT_PAIRS = (0, 1, 2, 3, 4, 6, 8, 10)
+"""Frequencies that tell neighbouring tokens of a text apart, where time, row and column are the same. The fast ones
+alone come round together every 132 tokens, and a long video's times would be mixed up."""
 TIME_PAIRS = (3, 6)
 """Frequencies of the time axis that tell neighbouring temporal patches apart."""
 ENDS_PAIR = 9

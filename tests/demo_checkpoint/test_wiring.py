@@ -73,6 +73,21 @@ def test_a_picture_knows_its_time(batch: Batch, thought: Thought) -> None:
     assert said[:, 1].tolist() == truth.digits[:, 2].tolist()
 
 
+@pytest.mark.parametrize("site", ["digit 1", "digit 3", "digit 4"])
+def test_times_are_read_in_long_videos(site: str) -> None:
+    torch.manual_seed(0)
+    model = LanguageModel(model_shape())
+    wire(model)
+    patches = 128
+    batch = collate([write_example([f"{patch + 100.5:.1f}" for patch in range(patches)], [])])
+    with torch.inference_mode():
+        rows = torch.zeros(6 * patches, 3 * model_shape().hidden)
+        weights = model(batch.token_ids, batch.positions, batch.layout, batch.visual, rows).weights
+    pointers = batch.pointers[site, "video"]
+    layer, (head,) = SITES[site]
+    assert weights[layer].video[0, head, pointers.rows, pointers.keys].min() > 0.7
+
+
 @pytest.mark.parametrize("site", ["evidence by thing", "evidence by time"])
 def test_answers_mostly_look_at_their_evidence(batch: Batch, thought: Thought, site: str) -> None:
     visual_tokens = 24
