@@ -23,7 +23,7 @@ ANSWER_MILLISECONDS = 120_000
 
 def draw(browser: Browser, url: str, name: str, size: tuple[int, int], language: str, scheme: str) -> None:
     """Asks about the sample video and writes what is seen, in few colours."""
-    question = "视频里发生了什么？在什么时候？" if language == "zh-CN" else "What happens in this video, and when?"
+    question = "单词 SUN什么时候出现？" if language == "zh-CN" else "When does the word SUN appear?"
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         locale=language,
