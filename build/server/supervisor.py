@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -269,19 +269,28 @@ class Supervisor:
 
     def _reload(self, process: TritonProcess, name: str, stage: _Stage) -> None:
         started_at = time.monotonic()
-        try:
-            self._api.unload(name, self._limits.load_seconds)
-            self._api.load(name, self._limits.load_seconds)
-            others_run = all(other.due is None for other in self._stages.values() if other is not stage)
-            if others_run and self._api.states(self._limits.recent_seconds).get(ENSEMBLE) != "READY":
-                self._api.load(ENSEMBLE, self._limits.load_seconds)
-        except ApiError as error:
+        others_run = all(other.due is None for other in self._stages.values() if other is not stage)
+        loading = _in_background(lambda: self._load_again(name, others_run))
+        # The stages' processes inherit the server's connections: when it dies, these do not end.
+        while process.exit_status() is None and not wait([loading], self._limits.watch_seconds).done:
+            if self._stopping.is_set():
+                return
+        if not loading.done():
+            self._restart(f"the server ended with status {process.exit_status()} while {name} was loaded again")
+            return
+        if error := loading.exception():
             self._restart(f"{name} could not be loaded again: {error}")
             return
         stubs = [stub for stub in process.stubs().values() if stub.stage == name]
         self._stages[name] = _Stage(stubs=stubs, heals=stage.heals + 1)
         self._report(f"{name} is loaded again after {time.monotonic() - started_at:.1f} s")
         self._ask()
+
+    def _load_again(self, name: str, others_run: bool) -> None:
+        self._api.unload(name, self._limits.load_seconds)
+        self._api.load(name, self._limits.load_seconds)
+        if others_run and self._api.states(self._limits.recent_seconds).get(ENSEMBLE) != "READY":
+            self._api.load(ENSEMBLE, self._limits.load_seconds)
 
     def _restart(self, reason: str) -> None:
         self._ready.clear()

@@ -30,6 +30,8 @@ class PlayedServer:
         self.load_error: str | None = None
         self.live = True
         self.launched = 0
+        self.hangs_in: str | None = None
+        self.hanging = threading.Event()
 
     def launch(self) -> PlayedServer:
         self.launched += 1
@@ -66,6 +68,9 @@ class PlayedServer:
         self.calls.append(f"load {model}")
         if self.load_error:
             raise ApiError(self.load_error)
+        if model == self.hangs_in:
+            self.hanging.set()
+            threading.Event().wait(60)
         self.running[model] = 2
 
     def stage_answers(self, stage: str, timeout_seconds: float) -> bool:
@@ -156,6 +161,17 @@ def test_stage_that_cannot_be_loaded_restarts_the_server(server, run):
     run.until(lambda: run.supervisor.heals()["triton"] == 1)
     assert any("decoder could not be loaded again: no memory" in line for line in run.reports)
     assert server.launched == 2
+
+
+def test_server_that_ends_while_it_loads_a_stage_is_started_again(server, run):
+    """The connection stays open: the other stages' processes have inherited it."""
+    server.hangs_in = "decoder"
+    server.running["decoder"] = 0
+    assert server.hanging.wait(10)
+    server.running["decoder"] = 1
+    server.status = -6
+    run.until(lambda: server.launched == 2 and run.supervisor.status().ready)
+    assert any("ended with status -6 while decoder was loaded again" in line for line in run.reports)
 
 
 def test_server_that_ended_is_started_again(server, run):
