@@ -61,7 +61,7 @@ async def chaos(server: Server, kills: int, calm_seconds: float, concurrency: in
             for stage in order:
                 await asyncio.sleep(calm_seconds)
                 os.kill(server.pids()[stage], signal.SIGKILL)
-                done.append(await _recovery(stage, time.monotonic() - began, outcomes, began))
+                done.append(await _recovery(server, stage, time.monotonic() - began, outcomes, began))
             await asyncio.sleep(calm_seconds)
         finally:
             stopping.set()
@@ -86,13 +86,17 @@ async def chaos(server: Server, kills: int, calm_seconds: float, concurrency: in
         return await killing, outcomes
 
 
-async def _recovery(stage: str, killed: float, outcomes: list[Outcome], began: float) -> Kill:
+async def _recovery(server: Server, stage: str, killed: float, outcomes: list[Outcome], began: float) -> Kill:
     while True:
         after = [one.ended for one in outcomes if one.started > killed and one.result == ANSWERED]
         if after:
             return Kill(stage, killed, min(after))
         if time.monotonic() - began > killed + 4 * REQUEST_SECONDS:
-            raise TimeoutError(f"nothing was answered for {4 * REQUEST_SECONDS:g} s after {stage} was killed")
+            ended = Counter(f"{one.result}: {one.message}" for one in outcomes[-50:])
+            raise TimeoutError(
+                f"nothing was answered for {4 * REQUEST_SECONDS:g} s after {stage} was killed; the last requests ended"
+                f" with {ended.most_common(3)}; the supervisor said {server.reports[-5:]}; {server.log()[-2000:]}"
+            )
         await asyncio.sleep(0.02)
 
 
