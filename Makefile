@@ -144,10 +144,10 @@ bench-memory: $(VENV)/.test ## Watch the server's memory over a thousand request
 	@$(SHARED) $(BIN)/python perf/bench_memory.py
 
 bench-sampling: $(VENV)/.test $(PEERS)/.installed ## Count the known events that samplers see
-	@$(BIN)/python perf/bench_sampling.py
+	@$(SHARED) $(BIN)/python perf/bench_sampling.py
 
 bench-ingest: $(VENV)/.test $(PEERS)/.installed ## Time stage 1 on two hours of video, and other readers
-	@$(BIN)/python perf/bench_ingest.py
+	@$(SHARED) $(BIN)/python perf/bench_ingest.py
 
 bench-summaries: $(VENV)/.test ## Summarise a video eight times longer than the context, parts together and one by one
 	@$(SHARED) $(BIN)/python perf/bench_summaries.py

@@ -18,6 +18,7 @@ from pathlib import Path
 import matplotlib
 import report
 from checkpoint_factory import Shape, make_checkpoint
+from memory import own_mib
 from planner.memory import request_parts, step_activation_bytes
 from planner.models import find_model
 from planner.profiles import MIB, find_profile
@@ -36,15 +37,14 @@ class Watch:
     """The memory of a process that is its own, in MiB, twice a second: (seconds, MiB)."""
 
     def __init__(self, pid: int) -> None:
-        self._status = Path(f"/proc/{pid}/status")
+        self._pid = pid
         self._began = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self.samples: list[tuple[float, float]] = []
 
     def now(self) -> float:
-        line = next(line for line in self._status.read_text().splitlines() if line.startswith("RssAnon:"))
-        return int(line.split()[1]) / 1024
+        return own_mib(self._pid)
 
     def __enter__(self) -> Watch:
         self._thread.start()

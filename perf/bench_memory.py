@@ -9,27 +9,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-import psutil
 import report
 from checkpoint_factory import make_checkpoint
 from media import make_image, make_video
+from memory import own_mib, own_mib_of_children
 from qwen3_vl_client import Client, Qwen3VLError
 from rich.progress import track
 from serving import Server
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory without what is shared with other processes: tensors in /dev/shm are counted once, elsewhere."""
-    fields = Path(f"/proc/{pid}/statm").read_text().split()
-    return (int(fields[1]) - int(fields[2])) * 4096 / 2**20
-
-
 def resident(server: Server) -> dict[str, float]:
     """MiB of each process; stage 1's workers come and go, and count as one."""
     pids = server.pids()
-    workers = psutil.Process(pids["video_preprocess"]).children(recursive=True)
-    alone = {name: resident_mib(pid) for name, pid in pids.items()}
-    return {**alone, "workers": sum(resident_mib(worker.pid) for worker in workers)}
+    alone = {name: own_mib(pid) for name, pid in pids.items()}
+    return {**alone, "workers": own_mib_of_children(pids["video_preprocess"])}
 
 
 def ask(client: Client, number: int, videos: list[bytes], images: list[bytes]) -> None:

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import report
 from checkpoint_factory import SHAPES, make_checkpoint
 from decoder.harness import Harness, Prompt, greedy, make_settings
 from encoder.chunk import MERGED_PATCHES, PATCH_VALUES, Chunk
 from encoder.session import VisionEncoder
 from media import make_video
+from memory import own_mib_of_family
 from qwen3_vl_client import Client, Timeouts
 from serving import Server, assemble_checkpoint
 
@@ -138,7 +138,7 @@ class Peaks:
     1's workers are part of it."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
-        self._stages = {stage: psutil.Process(pids[stage]) for stage in STAGES}
+        self._pids = {stage: pids[stage] for stage in STAGES}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self.mib = dict.fromkeys(STAGES, 0.0)
@@ -153,19 +153,8 @@ class Peaks:
 
     def _loop(self) -> None:
         while not self._ended.wait(0.2):
-            for stage, process in self._stages.items():
-                mib = sum(map(_own_mib, [process, *process.children(recursive=True)]))
-                self.mib[stage] = max(self.mib[stage], mib)
-
-
-def _own_mib(process: psutil.Process) -> float:
-    """Resident memory without files and what is shared; 0 for a process that has just ended."""
-    try:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    kib = next((line.split()[1] for line in status.splitlines() if line.startswith("RssAnon:")), 0)
-    return int(kib) / 1024
+            for stage, pid in self._pids.items():
+                self.mib[stage] = max(self.mib[stage], own_mib_of_family(pid))
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +25,7 @@ import av
 import report
 from checkpoint_factory import Shape, make_checkpoint
 from media import draw_frame
+from memory import own_mib_of_family
 from qwen3_vl_client import AsyncClient, Look
 from qwen3_vl_client.summaries import Cut, PartDone, Summary, SummaryOptions
 from serving import Server
@@ -66,7 +67,7 @@ def peak_mib(server: Server) -> Iterator[list[float]]:
 
     def watch() -> None:
         while not over.wait(0.05):
-            peak[0] = max(peak[0], sum(map(resident_mib, with_children(server.pids()["triton"]))))
+            peak[0] = max(peak[0], own_mib_of_family(server.pids()["triton"]))
 
     watching = threading.Thread(target=watch)
     watching.start()
@@ -75,24 +76,6 @@ def peak_mib(server: Server) -> Iterator[list[float]]:
     finally:
         over.set()
         watching.join()
-
-
-def with_children(pid: int) -> Iterator[int]:
-    """The process and all that it, or its threads, started."""
-    yield pid
-    for thread in Path(f"/proc/{pid}/task").glob("*"):
-        with suppress(OSError):  # it has ended
-            for child in (thread / "children").read_text().split():
-                yield from with_children(int(child))
-
-
-def resident_mib(pid: int) -> float:
-    """Without what is shared with other processes; of a process that ended meanwhile, nothing."""
-    try:
-        fields = Path(f"/proc/{pid}/statm").read_text().split()
-    except OSError:
-        return 0.0
-    return (int(fields[1]) - int(fields[2])) * 4096 / 2**20
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from installed import installed_versions
 from planner.planning import Plan
 
 from engines.steps import sha256
@@ -48,7 +48,7 @@ def write_manifest(
         "cache_tokens": plan.cache_tokens,
         "engine": plan.profile.engine,
         "machine": asdict(machine),
-        "versions": _versions(),
+        "versions": installed_versions(PACKAGES),
         "server_options": list(server_options),
         "memory_bytes": {part.name: part.bytes for part in plan.parts},
         "files": {
@@ -120,17 +120,6 @@ def _tensorrt_version() -> str:
     except ImportError:
         return ""
     return tensorrt.__version__
-
-
-def _versions() -> dict[str, str]:
-    """What the repository was built with, as far as it is installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _named(machine: Machine) -> str:

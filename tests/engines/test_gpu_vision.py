@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import gpu_script
 import gpu_vision
 import pytest
 import torch
@@ -14,26 +12,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from vision_tower import VisionTower
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")
 def test_the_measurement_works_and_gives_no_figure_without_a_gpu() -> None:
-    parts = ("tests", "build", "model_repository/decoder/1", "model_repository/video_preprocess/1")
-    roots = os.pathsep.join(str(ROOT / part) for part in parts)
-    environment = {**os.environ, "PYTHONPATH": roots, "OMP_NUM_THREADS": "1"}
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, ROOT / "perf" / "gpu_vision.py", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-
-    tried = run("--size", "tiny")
+    tried = gpu_script.run("gpu_vision.py", "--size", "tiny")
     assert tried.returncode == 0, tried.stderr
     for way in ("PyTorch, bf16", "torch.compile, bf16", "ONNX Runtime, fp16"):
         assert tried.stdout.count(way) == len(gpu_vision.TINY_GRIDS)
     assert "No GPU figure exists until it runs on a GPU." in tried.stdout
-    assert not (ROOT / "perf" / "results" / "bench-gpu-vision.json").exists()
-    refused = run()
+    assert not (gpu_script.RESULTS / "bench-gpu-vision.json").exists()
+    refused = gpu_script.run("gpu_vision.py")
     assert refused.returncode == 1
     assert "no GPU: PyTorch sees none" in refused.stderr
 
