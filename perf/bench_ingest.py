@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument(
         "--compared", type=float, default=600, help="seconds of the files that peers read (default 600)"
     )
-    parser.add_argument("--ssim", type=float, default=60, help="seconds of the film for the SSIM loop (default 60)")
+    parser.add_argument("--ssim", type=float, default=15, help="seconds of the film for the SSIM loop (default 15)")
     arguments = parser.parse_args()
 
     rows: list[list[Any]] = []
@@ -63,6 +63,7 @@ def main() -> None:
         best: PeerResult | None = None
         for backend in BACKENDS:
             try:
+                _tell(f"{clip.path.name}: {backend}")
                 result = run_peer(backend, clip.path, frames)
             except PeerError as error:
                 failures[f"{name}, {backend}"] = str(error)
@@ -73,8 +74,10 @@ def main() -> None:
             ratio = best.seconds / same["adaptive"]["seconds"]
             figures.append(Figure("film: faster than the best backend", ratio, "x", at_least=10))
 
+    short = clips.long_clip(arguments.ssim).path
+    _tell(f"{short.name}: SSIM loop")
     try:
-        ssim = run_peer("ssim", clips.long_clip(arguments.ssim).path, _frames(arguments.ssim))
+        ssim = run_peer("ssim", short, _frames(arguments.ssim))
     except PeerError as error:
         failures["film, short, ssim"] = str(error)
     else:
@@ -109,6 +112,10 @@ def main() -> None:
     )
 
 
+def _tell(progress: str) -> None:
+    print(progress, file=sys.stderr, flush=True)
+
+
 def _frames(seconds: float) -> int:
     return max(round(seconds / SECONDS_PER_FRAME), 2)
 
@@ -122,6 +129,7 @@ def _warm(clip: clips.Clip) -> clips.Clip:
 
 
 def _ingest(sampler: str, video: Path, frames: int) -> dict[str, Any]:
+    _tell(f"{video.name}: ours, {sampler}")
     command = [sys.executable, str(Path(__file__).with_name("ingest.py")), sampler, str(video), str(frames)]
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])

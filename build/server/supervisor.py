@@ -23,11 +23,6 @@ from server.triton import ENSEMBLE, STAGES
 
 SERVER = "triton"
 
-# Chunks and heartbeats of every session pass through stage 2, and to the process that died even when another is loaded.
-# So all sessions are lost, and stage 3 would hold their KV blocks until it calls them silent. It sees at once when
-# stage 1 goes, and ends them.
-_TAKES_ALONG = {"vision_encoder": "video_preprocess"}
-
 Answer = TypeVar("Answer")
 
 
@@ -223,8 +218,6 @@ class Supervisor:
             self._ready.clear()
             stage.due = self._backoff[name].next_due(now)
             self._report(f"{name} died (process {dead.pid}); loading it again in {max(0.0, stage.due - now):.0f} s")
-            if name in _TAKES_ALONG:
-                _end(self._stages[_TAKES_ALONG[name]])
         elif name in PROBES:
             self._probe(name, stage, now)
 

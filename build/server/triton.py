@@ -124,6 +124,8 @@ def command(installation: Installation, repository: Path, endpoints: Endpoints) 
         f"--backend-directory={installation.backends}",
         # A stage's process starts later than the 30 s of the default on a machine that is busy.
         f"--backend-config=python,stub-timeout-seconds={_STUB_START_SECONDS}",
+        # The stages' configurations are complete; to complete them, Triton would start every stage twice.
+        "--disable-auto-complete-config",
         # Explicit control is what lets the supervisor load one stage again.
         "--model-control-mode=explicit",
         *models,

@@ -25,8 +25,8 @@ from engine.errors import RequestError
 from engine.protocol import Admitted, Engine, EngineState, Failed, Prefilled, PromptPiece, Request, Tokens, Waiting
 from engine.pytorch.pytorch_engine import create_engine
 from engine.reply import Response
-from engine.session import Services
-from engine.sessions import ChunkArrived, EngineSpoke, Inbox, Sessions, StateAsked, StopAsked
+from engine.session import OVERTAKEN_SECONDS, Services
+from engine.sessions import CHECK_SECONDS, ChunkArrived, EngineSpoke, Inbox, Sessions, StateAsked, StopAsked
 from engine.settings import Settings
 from tokenizers import Tokenizer
 
@@ -409,6 +409,23 @@ def test_silence_ends_a_session_and_heartbeats_prevent_it(stage_3: Callable[...,
 
     wait(silent_is_over)
     assert silent.reply.error == "unavailable: the stages before were silent for 0.5 seconds"
+    assert not heard.reply.ends
+
+
+def test_a_session_that_later_ones_overtake_was_lost_on_the_way(stage_3: Callable[..., Stage3]) -> None:
+    stage = stage_3(scripted=True)
+    lost, waiting, heard = stage.stage_1(), stage.stage_1(), stage.stage_1()
+    lost.send(0, lost.reply, open=Open(True, False, "{}"), sent=time.monotonic() - OVERTAKEN_SECONDS - 1)
+    waiting.send(0, waiting.reply, open=Open(True, False, "{}"), sent=time.monotonic() - OVERTAKEN_SECONDS / 2)
+    time.sleep(2 * CHECK_SECONDS)
+    assert not lost.reply.ends
+    # A clock that is ahead overtakes nobody.
+    heard.send(0, heard.reply, open=Open(True, False, "{}"), sent=time.monotonic() + 3600)
+    wait(lambda: lost.reply.error)
+    assert lost.reply.error == ("unavailable: what followed was lost on the way: stage 2 (vision_encoder) has ended")
+    assert lost.name in stage.engine.cancelled
+    time.sleep(2 * CHECK_SECONDS)
+    assert not waiting.reply.ends
     assert not heard.reply.ends
 
 

@@ -73,10 +73,8 @@ def test_killed_stage_is_healed_and_its_requests_end(server, stage):
     assert [type(answer) for answer in answers] == [wire.RequestError] * 4
     server.wait_ready(30)
     after = server.pids()
-    # All sessions are lost with stage 2; stage 3 is told by the end of stage 1.
-    healed = {stage, "video_preprocess"} if stage == "vision_encoder" else {stage}
-    assert {name for name in before if after[name] != before[name]} == healed
-    assert server.heals() == {name: count + (name in healed) for name, count in heals.items()}
+    assert {name for name in before if after[name] != before[name]} == {stage}
+    assert server.heals() == {name: count + (name == stage) for name, count in heals.items()}
     assert ask(server, 1).finish_reason == "length"
 
 

@@ -28,6 +28,7 @@ def test_command_line():
     command = triton.command(installation, Path("/r"), Endpoints("10.0.0.1", 1, 2, 3, 4))
     assert command[0] == "/t/bin/tritonserver"
     assert "--model-control-mode=explicit" in command
+    assert "--disable-auto-complete-config" in command
     assert {word for word in command if word.startswith("--load-model=")} == {
         f"--load-model={model}" for model in ("decoder", "vision_encoder", "video_preprocess", "qwen3_vl")
     }

@@ -91,6 +91,14 @@ def test_what_was_not_taken_to_its_end_is_not_kept(tmp_path: Path, memory: Memor
     assert list(memory.folder.iterdir()) == []
 
 
+def test_who_has_the_last_one_need_not_ask_for_more(memory: Memory) -> None:
+    patches = [np.full((4, 8), number, np.uint8) for number in range(3)]
+    taking = memory.remember("k", (3, 4, 8), iter(patches))
+    for _ in patches:
+        next(taking)
+    np.testing.assert_array_equal(list(memory.remember("k", (3, 4, 8), iter([]))), patches)
+
+
 def test_the_least_recently_used_go(tmp_path: Path) -> None:
     memory = Memory(tmp_path, max_bytes=250)
     for number, key in enumerate("abc"):

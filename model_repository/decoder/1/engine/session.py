@@ -28,6 +28,10 @@ from engine.sampling_parameters import SamplingParameters, parse_sampling_parame
 from engine.settings import Settings
 from engine.usage import Timeline
 
+OVERTAKEN_SECONDS = 10.0
+"""Stage 1 sends something of every session each second, and it comes in that order, however long stage 2 takes. Where
+nothing came of a session, but did of another that was sent so much later, a stage 2 that died had it."""
+
 
 @dataclass(frozen=True)
 class Services:
@@ -59,6 +63,7 @@ class Session:
         # Stage 1 sends the two chunks before the plan's without credits, and an error.
         self._order: InOrder[Chunk] = InOrder(services.settings.chunks_in_flight + 2)
         self._heard = 0.0
+        self._sent = 0.0
         self._timeline = Timeline(started=0.0)
         self._reply: Reply | None = None
         self._credits: Credits | None = None
@@ -69,6 +74,7 @@ class Session:
     def receive(self, chunk: Chunk, reply: Reply) -> None:
         """Takes a chunk, in any order, or a heartbeat."""
         self._heard = chunk.arrived
+        self._sent = max(self._sent, chunk.header.sent)
         if chunk.header.index != 0:
             reply.close()
         elif self._reply is None:
@@ -124,11 +130,16 @@ class Session:
         for gap in self._timeline.add_tokens(count, now):
             self._metrics.observe(BETWEEN_TOKENS_SECONDS, gap)
 
-    def check(self, now: float) -> None:
-        """Looks for what ends a session without a word: silence, the end of stage 1, the time limit."""
+    def check(self, now: float, newest: float) -> None:
+        """Looks for what ends a session without a word: silence, the end of stage 1 or 2, the time limit.
+
+        newest: when stage 1 sent the newest of what has come, of any session.
+        """
         settings, first_token = self._services.settings, self._timeline.first_token
         if now - self._heard > settings.silence_seconds:
             raise RequestError("unavailable", f"the stages before were silent for {settings.silence_seconds:g} seconds")
+        if newest - self._sent > OVERTAKEN_SECONDS:
+            raise RequestError("unavailable", "what followed was lost on the way: stage 2 (vision_encoder) has ended")
         if self._credits is not None:
             self._credits.check()
         if first_token is not None and now - first_token > settings.max_generation_seconds:

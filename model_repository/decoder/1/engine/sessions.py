@@ -76,6 +76,7 @@ class Sessions:
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._failures: list[Failure] = []
         self._next_check = 0.0
+        self._newest = 0.0
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="sessions", daemon=True)
         self._thread.start()
@@ -100,7 +101,7 @@ class Sessions:
                 with self._guard(session):
                     session.flush()
                     if due:
-                        session.check(now)
+                        session.check(now, self._newest)
             self._tell([failure for failure in self._failures if failure.due()])
         for session in list(self._sessions.values()):
             with self._guard(session):
@@ -154,6 +155,8 @@ class Sessions:
             session = self._sessions[name] = Session(name, chunk.request_id, self._services)
         with self._guard(session):
             session.receive(chunk, reply)
+            # Of a session that stage 1 has opened, not of what anybody might send: a clock that is ahead ends others.
+            self._newest = max(self._newest, min(chunk.header.sent, chunk.arrived))
 
     @contextmanager
     def _guard(self, session: Session) -> Iterator[None]:

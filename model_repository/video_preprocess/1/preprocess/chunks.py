@@ -20,6 +20,13 @@ from preprocess.settings import Patching, Settings
 from preprocess.vision_positions import VisionPositions, no_positions, vision_positions
 
 
+CHUNKS = 16
+"""A prompt is cut into so many chunks at least: while the first is decoded and the last is prefilled, other stages have
+nothing of it to do."""
+LEAST_TOKENS = 256
+"""Of a chunk, however short the prompt: below it a device is not kept busy."""
+
+
 @dataclass(frozen=True, eq=False)
 class Chunk:
     """The prompt's next tokens, and the pictures of the visual ones among them: temporal patches of one medium."""
@@ -60,8 +67,9 @@ def data_chunks(
 ) -> Iterator[Chunk]:
     """Decodes as far as the next chunk needs. The chunks' tokens, joined, are the prompt's, its end in the last.
 
-    A chunk has at most `chunk_tokens` visual tokens, but one temporal patch at least. Of the prompt's first
-    `held_tokens` tokens, no more is decoded and sent than the rest of a temporal patch that is not wholly among them.
+    A chunk has at most `chunk_tokens` visual tokens, fewer for a short prompt, but one temporal patch at least. Of the
+    prompt's first `held_tokens` tokens, no more is decoded and sent than the rest of a temporal patch that is not
+    wholly among them.
     """
     prompt = plan.prompt
     run = sum(run.end <= held_tokens for run in prompt.runs)
@@ -72,9 +80,11 @@ def data_chunks(
             rest, begin=cursor, token_ids=rest.token_ids[cursor:], positions=rest.positions[:, cursor:], last=True
         )
         return
+    missing = sum(shown.tokens for shown in prompt.runs[run:])
+    wanted = min(chunk_tokens, max(missing // CHUNKS, LEAST_TOKENS))
     for look in looks_after(plan.looks, run, settings.patching):
         patches = temporal_patches(look, settings.patching, library, interrupt)
-        size = max(chunk_tokens // (look.medium.rows * look.medium.columns), 1)
+        size = max(wanted // (look.medium.rows * look.medium.columns), 1)
         while batch := list(islice(patches, size)):
             run += len(batch)
             last = run == len(prompt.runs)

@@ -26,7 +26,9 @@ Picture = npt.NDArray[np.uint8]
 _THREADS = 2
 _FEW_FRAMES = 4
 """Wanted frames per stretch, on average, up to which stretches are decoded side by side."""
-_FRAMES_AHEAD = 4
+_STRETCHES_AHEAD = 8
+"""Begun before those before them are out: while one takes long, the other threads have something to do."""
+_FRAMES_AHEAD = 2
 """Of a stretch, before those of the stretches before it are out."""
 _POLL_SECONDS = 0.1
 
@@ -141,7 +143,7 @@ def _side_by_side(
         running: deque[_Decoding] = deque()
         while waiting or running:
             # Threads take the stretches in their order: that whose frames are due is always being decoded.
-            while waiting and len(running) <= _THREADS:
+            while waiting and len(running) < _STRETCHES_AHEAD:
                 running.append(Queue(_FRAMES_AHEAD))
                 pool.submit(decode, waiting.popleft(), running[-1])
             decoding = running.popleft()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,9 +58,15 @@ class Memory:
             file = self._path(key).open("rb")
         except OSError:
             with self._draft(key) as write:
-                for patch in patches:
+                for patch in islice(patches, count - 1):
                     write(patch.tobytes())
                     yield patch
+                last = list(islice(patches, 1))
+                for patch in last:
+                    write(patch.tobytes())
+            # Kept by now: who has the last one may ask for no more.
+            yield from last
+            yield from patches
             return
         self._touch(key)
         with file:
