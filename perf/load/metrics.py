@@ -48,11 +48,20 @@ def parse_counters(text: str) -> Counters:
 
 def parse_blocks_held(text: str) -> int:
     """KV blocks that requests hold; what is only kept for later prompts is not among them."""
+    return int(_value(text, "qwen3_vl_kv_blocks", state="reserved"))
+
+
+def parse_decoded_tokens(text: str) -> int:
+    """Tokens of all answers since the server's start."""
+    return int(_value(text, "qwen3_vl_tokens_total", phase="decode"))
+
+
+def _value(text: str, name: str, **label: str) -> float:
     for line in text.splitlines():
         match = _LINE.match(line)
-        if match and match[1] == "qwen3_vl_kv_blocks" and dict(_LABEL.findall(match[2]))["state"] == "reserved":
-            return int(float(match[3]))
-    raise ValueError("the decoder has no qwen3_vl_kv_blocks on the metrics port")
+        if match and match[1] == name and label.items() <= dict(_LABEL.findall(match[2])).items():
+            return float(match[3])
+    raise ValueError(f"the decoder has no {name} on the metrics port")
 
 
 def read_counters(url: str) -> Counters:

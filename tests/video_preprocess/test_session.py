@@ -253,7 +253,9 @@ def test_more_requests_than_accepted_are_refused_and_room_comes_back(
         service.submit(Inputs(text="Hello"), sent)
     refused = recipient()
     service.submit(Inputs(text="Hello"), refused)
-    assert refused.wait().error == ("resource_exhausted: 2 requests are being served, as many as are accepted")
+    assert refused.wait().error == (
+        "resource_exhausted: 2 requests are being served, as many as are accepted; retry in 1 s"
+    )
     for sent in held:
         eventually(lambda sent=sent: len(sent.chunks) == 3)
         sent.end()

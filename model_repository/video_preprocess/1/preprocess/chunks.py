@@ -19,7 +19,6 @@ from preprocess.recall import recall_patches
 from preprocess.settings import Patching, Settings
 from preprocess.vision_positions import VisionPositions, no_positions, vision_positions
 
-
 CHUNKS = 16
 """A prompt is cut into so many chunks at least: while the first is decoded and the last is prefilled, other stages have
 nothing of it to do."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +27,8 @@ from preprocess.speech import load_transcriber
 from preprocess.workers import WorkerLimits, Workers
 
 log = logging.getLogger(__name__)
+
+_RECENT_ENDS = 16
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class Service:
         self._heartbeat_seconds = parameters.heartbeat_seconds
         self._live: dict[str, Outbox] = {}
         self._live_changes = threading.Lock()
+        self._ends: deque[float] = deque(maxlen=_RECENT_ENDS)
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(parameters.max_requests, thread_name_prefix="session")
         self._heart = threading.Thread(target=self._beat, name="heartbeats", daemon=True)
@@ -122,8 +128,11 @@ class Service:
             full = len(self._live) >= self._max_requests
             if not full:
                 self._live[session] = outbox
+            retry_seconds = self._seconds_between_ends()
         if full:
-            error = ResourceExhaustedError(f"{self._max_requests} requests are being served, as many as are accepted")
+            error = ResourceExhaustedError(
+                f"{self._max_requests} requests are being served, as many as are accepted; retry in {retry_seconds} s"
+            )
             outbox.close(str(error))
             return
         self._pool.submit(self._serve, inputs, outbox)
@@ -141,6 +150,13 @@ class Service:
         finally:
             with self._live_changes:
                 del self._live[outbox.session]
+                self._ends.append(time.monotonic())
+
+    def _seconds_between_ends(self) -> int:
+        """After which a place becomes free, as requests ended of late; 1 at least."""
+        if not self._ends:
+            return 1
+        return max(1, math.ceil((time.monotonic() - self._ends[0]) / len(self._ends)))
 
     def _beat(self) -> None:
         while not self._stopping.wait(self._heartbeat_seconds / 4):
