@@ -8,7 +8,7 @@ import itertools
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 import report
@@ -21,13 +21,13 @@ from load import target
 from load.driver import ANSWERED, Outcome, closed_loop
 from load.trend import Trend, trend
 from load.watch import WORKERS, Sample, sample
-from load.workload import mixed
+from load.workload import Request, mixed
 
 SETTINGS = {"decoder.kv_cache_tokens": "8192"}
 """A cache that soon is full: until then its memory grows, a page at a time."""
 
-WARM_UP = 0.2
-"""The share of the requests after which the server must have settled."""
+SETTLED = 0.2
+"""The share of the requests after which the server is as it was before the pause."""
 GROWTH_PERCENT = 1.0
 SETTLE_SECONDS = 10.0
 SAMPLE_SECONDS = 0.5
@@ -36,7 +36,8 @@ EXPECTED = {"rubbish": "invalid_argument", "leaves": "left"}
 
 
 async def soak(server: Server, requests: int, concurrency: int) -> tuple[list[Outcome], list[Sample]]:
-    """The outcomes, and samples from before the first request to after the last. Ctrl-C ends it early."""
+    """As many requests to warm up, and then the outcomes and samples from before the first request to after the last.
+    Ctrl-C ends it early."""
     outcomes: list[Outcome] = []
     began = time.monotonic()
 
@@ -52,18 +53,20 @@ async def soak(server: Server, requests: int, concurrency: int) -> tuple[list[Ou
             except asyncio.CancelledError:
                 return samples
 
+    interrupted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+
+    def asked(seed: int) -> Iterator[Request]:
+        return itertools.takewhile(lambda _: not interrupted.is_set(), itertools.islice(mixed(seed), requests))
+
     async with AsyncClient(server.grpc_url) as client:
-        await closed_loop(
-            client, itertools.islice(mixed(1), 3 * concurrency), concurrency, outcomes.append, began=began
-        )
+        await closed_loop(client, asked(1), concurrency, outcomes.append, began=began)
         outcomes.clear()
         await asyncio.sleep(SETTLE_SECONDS)
+        began = time.monotonic()
         first = look()
         watching = asyncio.create_task(watch())
-        interrupted = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
-        asked = itertools.takewhile(lambda _: not interrupted.is_set(), itertools.islice(mixed(), requests))
-        await closed_loop(client, asked, concurrency, outcomes.append, began=began)
+        await closed_loop(client, asked(0), concurrency, outcomes.append, began=began)
         watching.cancel()
         samples = [first, *await watching]
         await asyncio.sleep(SETTLE_SECONDS)
@@ -71,15 +74,15 @@ async def soak(server: Server, requests: int, concurrency: int) -> tuple[list[Ou
 
 
 def growth(samples: Sequence[Sample], requests: int, value: Callable[[Sample], float]) -> Trend:
-    """The trend of what `value` takes of the samples under load after warm-up."""
-    settled = [one for one in samples[1:-1] if one.requests >= WARM_UP * requests]
+    """The trend of what `value` takes of the samples under load, its beginning left out."""
+    settled = [one for one in samples[1:-1] if one.requests >= SETTLED * requests]
     return trend([one.requests for one in settled], [value(one) for one in settled])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     target.add_arguments(parser)
-    parser.add_argument("--requests", type=int, default=5000)
+    parser.add_argument("--requests", type=int, default=5000, help="after as many to warm up (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=8)
     arguments = parser.parse_args()
     end_on_signals()
@@ -115,7 +118,7 @@ def main() -> None:
     )
     figures.append(report.Figure("KV blocks that were not given back", last.blocks_held, "", at_most=0))
     videos = [one for one in outcomes if one.kind == "video" and one.result == ANSWERED]
-    videos = videos[int(WARM_UP * len(videos)) :]
+    videos = videos[int(SETTLED * len(videos)) :]
     slope = trend([one.ended for one in videos], [one.seconds for one in videos])
     per_request = len(outcomes) / last.seconds
     slope = Trend(slope.percent / per_request, slope.low / per_request, slope.high / per_request)
