@@ -49,9 +49,9 @@ SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSIT
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help env demo serve api webui engines test lint parity accuracy fuzz-engine fuzz-media fuzz-api \
-	bench-batching bench-engine bench-followup bench-memory bench-sampling bench-ingest bench-summaries bench-context \
-	bench-overlap bench-quantisation bench-gpu bench-gpu-vision load load-sweep load-users load-web \
-	load-batching load-report load-sizing soak overload chaos clean
+	bench-batching bench-engine bench-followup bench-memory bench-sampling bench-answers bench-ingest \
+	bench-summaries bench-context bench-overlap bench-quantisation bench-gpu bench-gpu-vision load load-sweep \
+	load-users load-web load-batching load-report load-sizing soak overload chaos clean
 
 help: ## Show this help
 	@echo 'make TARGET [VARIABLE=value ...]'
@@ -145,6 +145,9 @@ bench-memory: $(VENV)/.test ## Watch the server's memory over a thousand request
 
 bench-sampling: $(VENV)/.test $(PEERS)/.installed ## Count the known events that samplers see
 	@$(SHARED) $(BIN)/python perf/bench_sampling.py
+
+bench-answers: $(VENV)/.test ## Count right answers with the adaptive sampler at half the frames, and uniform sampling
+	@$(SHARED) $(BIN)/python perf/bench_answers.py
 
 bench-ingest: $(VENV)/.test $(PEERS)/.installed ## Time stage 1 on two hours of video, and other readers
 	@$(SHARED) $(BIN)/python perf/bench_ingest.py

@@ -1,6 +1,6 @@
 """Stage 1 reading one video in a process of its own: prints what it took as one line of JSON.
 
-python perf/ingest.py SAMPLER VIDEO FRAMES
+python perf/ingest.py SAMPLER VIDEO FRAMES CHECKPOINT
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ import time
 from itertools import count
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "build"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "model_repository" / "video_preprocess" / "1"))
 
 import torch
-from checkpoint_factory import make_checkpoint
 from preprocess.chunks import temporal_patches
 from preprocess.errors import InvalidArgumentError
 from preprocess.look import look_at_video
@@ -39,12 +37,11 @@ def go_on() -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        measure(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), Path(folder))
+        measure(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), Path(folder))
 
 
-def measure(sampler: str, path: Path, frames: int, folder: Path) -> None:
-    make_checkpoint(folder / "checkpoint", seed=0)
-    settings = load_settings(folder / "checkpoint")
+def measure(sampler: str, path: Path, frames: int, checkpoint: Path, folder: Path) -> None:
+    settings = load_settings(checkpoint)
     workers = Workers(1, WorkerLimits())
     library = Library(path.parent, 1 << 26, Memory(folder / "memory", 1 << 32), workers)
     attachment = Attachment("video", path.name, path.name)

@@ -12,10 +12,11 @@ import argparse
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from demo_checkpoint.evaluation import (
@@ -98,7 +99,7 @@ def make_long_cases(seed: int, videos: int) -> list[Case]:
     ]
 
 
-def ask(client: Client, case: Case, question: Question) -> bool:
+def ask(client: Client, case: Case, question: Question, video_options: Mapping[str, Any]) -> bool:
     """Asks the last turn, the turns before it given as they should have been."""
     first, *others = question.turns
     messages: list[dict[str, object]] = [
@@ -108,14 +109,19 @@ def ask(client: Client, case: Case, question: Question) -> bool:
     for turn in others:
         messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": turn.question}]
         answer = turn.answer
-    given = client.chat(messages, max_tokens=256, temperature=0.0).text
+    given = client.chat(messages, video_options=video_options, max_tokens=256, temperature=0.0).text
     return is_right(question, given, tolerance=case.patch_seconds)
 
 
-def ask_all(client: Client, cases: Iterable[Case], kinds: Sequence[str]) -> Answers:
+def ask_all(
+    client: Client,
+    cases: Iterable[Case],
+    kinds: Sequence[str],
+    video_options: Callable[[Case], Mapping[str, Any]] = lambda _: {},
+) -> Answers:
     asked = [(case, question) for case in cases for question in case.questions if question.kind in kinds]
     with ThreadPoolExecutor(8) as executor:
-        answers = executor.map(lambda pair: ask(client, *pair), asked)
+        answers = executor.map(lambda pair: ask(client, *pair, video_options(pair[0])), asked)
     right: Answers = defaultdict(list)
     for (_, question), answer in zip(asked, answers, strict=True):
         right[question.kind, question.language].append(answer)

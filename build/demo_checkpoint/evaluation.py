@@ -19,7 +19,7 @@ from demo_checkpoint.served import Sampled, look_at
 from demo_checkpoint.training import model_shape
 from demo_checkpoint.video import encode
 from demo_checkpoint.wording import Language
-from demo_checkpoint.world import CELL, COLUMNS, Script, Thing, draw_frames, make_script
+from demo_checkpoint.world import CELL, COLUMNS, SCENE_SECONDS, Script, Thing, draw_frames, make_script
 
 MARGIN_SECONDS = 0.5
 """What is shown at a time is asked where it stays the same for so long before and after: else two answers are right."""
@@ -41,13 +41,19 @@ class Case:
 
 
 def make_case(
-    seed: int | Sequence[int], *, seconds: float, kinds: Sequence[str] = tuple(KINDS), languages: Sequence[Language]
+    seed: int | Sequence[int],
+    *,
+    seconds: float,
+    kinds: Sequence[str] = tuple(KINDS),
+    languages: Sequence[Language],
+    sampler: str = "adaptive",
+    scene_seconds: tuple[float, float] = SCENE_SECONDS,
 ) -> Case:
-    """A video, and a question of each of the kinds that it offers in each language."""
+    """A video, and a question of each of the kinds that it offers in each language, about what the sampler sees."""
     rng = np.random.default_rng(seed)
-    script = make_script(rng, duration=seconds)
+    script = make_script(rng, duration=seconds, scene_seconds=scene_seconds)
     file = encode(draw_frames(script), script.frames_per_second)
-    track = track_of_script(script, look_at(file))
+    track = track_of_script(script, look_at(file, sampler=sampler))
     questions: list[Question | None] = []
     for language in languages:
         asker = Asker(track, language, rng)

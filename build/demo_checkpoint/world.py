@@ -28,6 +28,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 SHAPES = ("circle", "square", "triangle", "star")
 CAST_SECONDS = 15.0
+SCENE_SECONDS = (2.0, 5.0)
 WORDS = ("CAT", "DOG", "SUN", "BUS", "KEY", "MAP", "BOX", "HAT", "ICE", "JET", "OWL", "ZOO")
 
 
@@ -126,7 +127,7 @@ class Script:
 
 
 def make_script(
-    rng: np.random.Generator, *, duration: float, scene_seconds: tuple[float, float] = (2.0, 5.0)
+    rng: np.random.Generator, *, duration: float, scene_seconds: tuple[float, float] = SCENE_SECONDS
 ) -> Script:
     """Draws a video of `duration` seconds whose scenes last about `scene_seconds` each (the last one takes what is
     left)."""

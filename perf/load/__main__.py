@@ -14,7 +14,7 @@ SHORT = {
     "sweep": ("--requests", "9", "--concurrency", "1", "2", "4", "8"),
     "users": ("--users", "6", "--spawn-rate", "2", "--seconds", "20", "--steady-seconds", "15"),
     "batching": ("--tokens", "48", "--rounds", "1", "--concurrency", "1", "8"),
-    "soak": ("--requests", "400"),
+    "soak": ("--requests", "3500"),
     "overload": ("--seconds", "10"),
     "chaos": ("--kills", "1", "--calm-seconds", "2"),
 }

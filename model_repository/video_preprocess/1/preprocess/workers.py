@@ -36,6 +36,9 @@ _LAST_SECONDS = 5.0
 _ERRORS = {
     error.code: error for error in (InvalidArgumentError, NotFoundError, ResourceExhaustedError, DeadlineExceededError)
 }
+# Of memory: no pool of threads for linear algebra, which there is none of; one heap for all threads that decode, and
+# pictures outside of it, so that what they took is given back.
+_FRUGAL = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576"}
 # The package's folder is not installed: the first entry of the path, which would be the current folder, is its own.
 _START = "import sys; sys.path[0] = sys.argv.pop(1); from preprocess.worker import main; main(*map(int, sys.argv[1:]))"
 
@@ -64,8 +67,7 @@ class Worker:
                 [sys.executable, "-c", _START, folder, *arguments],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[end],
-                # A pool of threads for linear algebra would take of the address space and give nothing.
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                env={**os.environ, **_FRUGAL},
             )
         self._exchange = Exchange(ours)
         self._exchange.give_up_after(limits.stall_seconds)
