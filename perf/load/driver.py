@@ -123,14 +123,5 @@ def for_seconds(requests: Iterator[Request], seconds: float) -> Iterator[Request
 
 def tokens_per_second(outcomes: Sequence[Outcome]) -> float:
     """Tokens of the answers by the time from the first request to the last answer."""
-    return sum(outcome.completion_tokens for outcome in outcomes) / _span(outcomes)
-
-
-def answers_per_second(outcomes: Sequence[Outcome]) -> float:
-    """Answered requests by the time from the first request to the last answer."""
-    answered = [outcome for outcome in outcomes if outcome.result == ANSWERED]
-    return len(answered) / _span(answered)
-
-
-def _span(outcomes: Sequence[Outcome]) -> float:
-    return max(outcome.ended for outcome in outcomes) - min(outcome.started for outcome in outcomes)
+    seconds = max(outcome.ended for outcome in outcomes) - min(outcome.started for outcome in outcomes)
+    return sum(outcome.completion_tokens for outcome in outcomes) / seconds

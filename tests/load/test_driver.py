@@ -99,11 +99,10 @@ def test_an_open_loop_waits_for_nobody() -> None:
     assert client.most == len(outcomes)
 
 
-def test_rates_are_from_the_first_request_to_the_last_answer() -> None:
+def test_the_rate_is_from_the_first_request_to_the_last_answer() -> None:
     outcomes = [
         Outcome("text", 0.0, 1.0, driver.ANSWERED, completion_tokens=10),
         Outcome("text", 1.0, 3.0, driver.ANSWERED, completion_tokens=10),
         Outcome("text", 0.5, 0.1, "resource_exhausted"),
     ]
     assert driver.tokens_per_second(outcomes) == pytest.approx(5)
-    assert driver.answers_per_second(outcomes) == pytest.approx(0.5)

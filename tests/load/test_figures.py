@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from load.analyzer import AnalyzerError, binary, percentiles, read_profile
 from load.knee import knee
-from load.metrics import parse_blocks_held, parse_counters
+from load.metrics import parse_blocks_held, parse_counters, parse_decoded_tokens
 from load.sweep import stage_means
 from load.trend import trend
 
@@ -56,6 +56,12 @@ def test_blocks_that_are_only_kept_are_not_held() -> None:
     assert parse_blocks_held("# TYPE qwen3_vl_kv_blocks gauge\n" + kept + held) == 12
     with pytest.raises(ValueError, match="no qwen3_vl_kv_blocks"):
         parse_blocks_held(kept)
+
+
+def test_tokens_of_answers_are_told_from_those_of_prompts() -> None:
+    prompts = 'qwen3_vl_tokens_total{model="decoder",phase="prefill"} 900\n'
+    answers = 'qwen3_vl_tokens_total{model="decoder",phase="decode"} 42\n'
+    assert parse_decoded_tokens(prompts + answers) == 42
 
 
 def test_counters_are_added_up_over_reasons_and_subtracted() -> None:
