@@ -105,14 +105,16 @@ def main() -> None:
     for process in first.processes:
         watch(f"memory of {process}", "MiB", lambda one, name=process: one.processes[name].memory_mib)  # type: ignore[misc]
     watch("shared memory", "MiB", lambda one: one.shared_memory_mib)
-    for kind in ("handles", "threads"):
-        # Idle workers are kept for the next request, one more or less.
-        before, after = (
-            sum(getattr(holding, kind) for name, holding in one.processes.items() if name != WORKERS)
-            for one in (first, last)
-        )
-        rows.append((kind, "", before, "", after, ""))
-        figures.append(report.Figure(f"{kind} that were not given back", after - before, "", at_most=0))
+
+    # Idle workers are kept for the next request, one more or less.
+    def total(one: Sample, kind: str) -> int:
+        return sum(getattr(holding, kind) for name, holding in one.processes.items() if name != WORKERS)
+
+    # Triton's pool of threads grows and shrinks by one or two.
+    watch("threads", "", lambda one: total(one, "threads"))
+    before, after = total(first, "handles"), total(last, "handles")
+    rows.append(("handles", "", before, "", after, ""))
+    figures.append(report.Figure("handles that were not given back", after - before, "", at_most=0))
     rows.append(
         ("KV blocks held", "", first.blocks_held, max(one.blocks_held for one in samples), last.blocks_held, "")
     )
