@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 import av
 import numpy as np
@@ -18,6 +17,9 @@ from preprocess.errors import InvalidArgumentError
 
 MAX_PACKETS = 10_000_000
 """Of video: two days of 60 frames per second."""
+_ROW = 5
+"""Numbers of a packet: presentation tick, bytes, key frame, duration in ticks, shown. One array has them all, for there
+may be millions."""
 
 # VP8 marks frames that are never shown (alternate references) in the first byte of their packets.
 _VP8_SHOWN = 0x10
@@ -86,7 +88,7 @@ def read_timeline(
     # AVI numbers its frames in decoding order; the presentation times that FFmpeg makes of it are wrong with B-frames.
     counted = container.format.name == "avi"
     is_vp8 = stream.codec_context.codec.canonical_name == "vp8"
-    kept = _Packets()
+    rows = array("q")
     packets = 0
     broken_off = ""
     try:
@@ -107,56 +109,29 @@ def read_timeline(
             hidden = is_vp8 and packet.size > 0 and not bytes(packet)[0] & _VP8_SHOWN
             if packet.size == 0 or tick is None or hidden:
                 continue
-            kept.append(tick, packet.size, packet.duration or 0, packet.is_keyframe, not packet.is_discard)
+            rows.extend((tick, packet.size, packet.is_keyframe, packet.duration or 0, not packet.is_discard))
     except av.FFmpegError as error:
-        if not len(kept):
+        if not rows:
             raise InvalidArgumentError(f"{name} cannot be read: {error.strerror}") from error
         broken_off = f"it cannot be read to its end: {error.strerror}"
     if packets < stream.frames:
         broken_off = f"its header announces {stream.frames} frames, {packets} are there"
         # The last may be cut off in the middle; not every container's reader marks it as corrupt.
-        kept.drop_last()
-    if not len(kept):
+        del rows[-_ROW:]
+    if not rows:
         raise InvalidArgumentError(f"{name} has a video stream without frames")
-    return replace(_arrange(kept, container, stream, name, counted), broken_off=broken_off)
-
-
-class _Packets:
-    """Columns of numbers, for there may be millions: presentation ticks, bytes, durations in ticks; which are key
-    frames, and which are shown."""
-
-    def __init__(self) -> None:
-        self._numbers = array("q"), array("q"), array("q")
-        self._flags = array("b"), array("b")
-
-    def __len__(self) -> int:
-        return len(self._flags[0])
-
-    def append(self, tick: int, size: int, duration: int, key: bool, shown: bool) -> None:
-        for column, value in zip((*self._numbers, *self._flags), (tick, size, duration, key, shown), strict=True):
-            column.append(value)
-
-    def drop_last(self) -> None:
-        if len(self):
-            for column in (*self._numbers, *self._flags):
-                column.pop()
-
-    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        """Ticks, bytes, durations, key frames, shown."""
-        return (
-            *(np.array(column, np.int64) for column in self._numbers),
-            *(np.array(column, np.bool_) for column in self._flags),
-        )
+    return replace(_arrange(rows, container, stream, name, counted), broken_off=broken_off)
 
 
 def _arrange(
-    packets: _Packets,
+    rows: array[int],
     container: av.container.InputContainer,
     stream: av.VideoStream,
     name: str,
     counted: bool,
 ) -> Timeline:
-    ticks, sizes, durations, keys, shown = packets.arrays()
+    ticks, sizes, keys, durations, shown = np.array(rows).reshape(-1, _ROW).T
+    keys, shown = keys.astype(bool), shown.astype(bool)
     # Pictures before the first key frame, in decoding or in presentation order, refer to what a cut took away.
     if keys.any():
         first_key = int(keys.argmax())
