@@ -29,7 +29,7 @@ FOCUS_FPS = 4.0
 STANDS_OUT = 1.0
 """A change below this score is nothing to look at."""
 SAME_EVENT_SECONDS = 0.06
-LEEWAY = 1 / 3
+LEEWAY = 0.4
 """How far a frame may move to one that is cheaper to decode, as a share of the distance between frames."""
 
 
