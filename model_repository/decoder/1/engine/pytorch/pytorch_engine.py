@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
@@ -307,7 +308,11 @@ def create_engine(settings: Settings, listener: Listener) -> PyTorchEngine:
     dtype = _choose_dtype(settings.dtype, config, device)
     # Idle threads of PyTorch spin, on cores on which the other stages work at the same time.
     torch.set_num_threads(settings.threads or max(1, len(os.sched_getaffinity(0)) // 2))
-    model = TextModel(config, load_weights(settings.checkpoint, config, device, dtype, settings.weights))
+    # In a thread of its own, with which the helpers end that OpenMP starts for it. The engine's thread has helpers too,
+    # and where a process has more of both than cores, they sleep after every operation and are woken for the next.
+    with ThreadPoolExecutor(1) as loader:
+        weights = loader.submit(load_weights, settings.checkpoint, config, device, dtype, settings.weights).result()
+    model = TextModel(config, weights)
     # While a GPU computes a step, the host reads what the one before has generated and prepares the next.
     engine = build_engine(settings, config, model, listener, device, dtype, lag=0 if device.type == "cpu" else 1)
     engine.start()
