@@ -15,12 +15,14 @@ sys.path.insert(0, str(VERSION_FOLDER))
 
 from preprocess.chunks import Chunk  # noqa: E402
 from preprocess.errors import InvalidArgumentError, RequestError  # noqa: E402
+from preprocess.heap import return_large_memory  # noqa: E402
 from preprocess.request import Inputs  # noqa: E402
 from preprocess.service import Parameters, Service  # noqa: E402
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
+        return_large_memory()
         parameters = json.loads(args["model_config"])["parameters"]
         values = {name: parameter["string_value"] for name, parameter in parameters.items()}
         self._service = Service(Parameters.from_config(values, VERSION_FOLDER))

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from encoder.chunk import Chunk, InvalidChunkError
+from encoder.heap import return_large_memory
 from encoder.session import VisionEncoder
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
+        return_large_memory()
         parameters = json.loads(args["model_config"])["parameters"]
         folder = Path(args["model_repository"]) / args["model_version"]
         threads = parameters["threads"]["string_value"]

@@ -84,8 +84,8 @@ def data_chunks(
     for look in looks_after(plan.looks, run, settings.patching):
         patches = temporal_patches(look, settings.patching, library, interrupt)
         size = max(wanted // (look.medium.rows * look.medium.columns), 1)
-        while batch := list(islice(patches, size)):
-            run += len(batch)
+        while len(taken := _take(patches, size)):
+            run += len(taken)
             last = run == len(prompt.runs)
             end = len(prompt.token_ids) if last else prompt.runs[run - 1].end
             merge = settings.patching.merge
@@ -93,13 +93,26 @@ def data_chunks(
                 begin=cursor,
                 token_ids=prompt.token_ids[cursor:end],
                 positions=prompt.positions[:, cursor:end],
-                patches=np.stack(batch),
+                patches=taken,
                 vision=vision_positions(
                     look.medium.rows * merge, look.medium.columns * merge, settings.vision, settings.patching
                 ),
                 last=last,
             )
             cursor = end
+
+
+def _take(patches: Iterator[npt.NDArray[np.uint8]], count: int) -> npt.NDArray[np.uint8]:
+    """The next `count` temporal patches, or as many as there are, each put where it is sent from as it comes."""
+    first = next(patches, None)
+    if first is None:
+        return np.empty(0, np.uint8)
+    taken = np.empty((count, *first.shape), np.uint8)
+    taken[0] = first
+    place = 0
+    for place, patch in enumerate(islice(patches, count - 1), start=1):
+        taken[place] = patch
+    return taken[: place + 1]
 
 
 def looks_after(looks: Sequence[Look], temporal_patches: int, patching: Patching) -> Iterator[Look]:
