@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from preprocess.errors import InvalidArgumentError, RequestError, ResourceExhaustedError
+from preprocess.exchange import Message
 from preprocess.media import MAX_STREAMS, Library
 from preprocess.messages import Attachment
 from preprocess.reading import read_frames, read_image, read_image_size
@@ -104,6 +105,18 @@ def test_a_worker_that_dies_idle_costs_nothing(library: MakeLibrary) -> None:
     os.kill(worker, signal.SIGKILL)
     eventually(lambda: b"State:\tZ" in Path(f"/proc/{worker}/status").read_bytes())
     assert len(list(read_frames(video, used, np.arange(5), _go_on))) == 5
+
+
+def test_a_place_that_is_given_back_after_the_task_has_failed_costs_nothing(library: MakeLibrary) -> None:
+    others = children()
+    used = library()
+    video = opened(used)
+    (worker,) = children() - others
+    assert used.workers is not None
+    with used.workers.lend(_go_on) as lent:
+        lent.reply(Message({"slot": 0}))
+    assert len(list(read_frames(video, used, np.arange(5), _go_on))) == 5
+    assert children() - others == {worker}
 
 
 def test_an_interrupt_ends_the_work(library: MakeLibrary) -> None:

@@ -50,6 +50,9 @@ def main(end: int, parent: int, memory_bytes: int, cpu_seconds: int) -> None:
             task = exchange.receive()
         except EOFError:
             return
+        if "task" not in task.values:
+            # The place of a picture is given back, of a task that has failed since.
+            continue
         used = resource.getrusage(resource.RUSAGE_SELF)
         spent = int(used.ru_utime + used.ru_stime) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (spent + cpu_seconds, resource.RLIM_INFINITY))
