@@ -44,6 +44,7 @@ AS_IT_IS = OPTIONS | {"max_video_tokens": 16_384}
 """What two cores get through in a minute."""
 CHUNK_TOKENS = 1024
 WIDTH, HEIGHT, FRAMES_PER_SECOND = 480, 272, 4
+FIRST_CLIP = "first.mp4"
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,10 @@ def settings_of(root: Path) -> dict[str, str]:
 
 
 def ask_all(server: Server, clips: list[str], options: Mapping[str, Any]) -> list[Asked]:
-    """Each clip once, after a first question that has everything set up."""
+    """Each clip once, after a question about another that has everything set up."""
     asked = []
     with Client(server.grpc_url, timeouts=Timeouts(silence=600)) as client:
-        client.ask(question="What?", uri=clips[0], video_options=options, max_tokens=1)
+        client.ask(question="What?", uri=FIRST_CLIP, video_options=options, max_tokens=1)
         for clip in clips:
             with Peaks(server.pids()) as peaks:
                 usage = client.ask(question="What?", uri=clip, video_options=options, max_tokens=1).usage
@@ -172,6 +173,7 @@ def main() -> None:
         checkpoint, root = Path(folder) / "checkpoint", Path(folder) / "media"
         root.mkdir()
         make_checkpoint(checkpoint, shape=SHAPE)
+        make_video(root / FIRST_CLIP, width=WIDTH, height=HEIGHT, frames=45 * FRAMES_PER_SECOND, fps=FRAMES_PER_SECOND)
         clips = [f"{minutes}.mp4" for minutes in arguments.minutes]
         for clip, minutes in zip(clips, arguments.minutes, strict=True):
             frames = 60 * minutes * FRAMES_PER_SECOND
