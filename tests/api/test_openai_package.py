@@ -152,6 +152,10 @@ def test_stop(client: OpenAI) -> None:
 
 
 class Event(pydantic.BaseModel):
+    """Of nothing else: what a schema leaves open, a model may fill without end."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
     seen: bool
     color: Literal["red", "blue"]
 

@@ -31,6 +31,9 @@ STANDS_OUT = 1.0
 SAME_EVENT_SECONDS = 0.06
 LEEWAY = 0.4
 """How far a frame may move to one that is cheaper to decode, as a share of the distance between frames."""
+ROUNDING_DIGITS = 6
+ROUNDING = 10.0**-ROUNDING_DIGITS
+"""Seconds by which arithmetic may miss a tie: a video that starts later is looked at in the same frames."""
 
 
 def sample_adaptively(
@@ -171,12 +174,12 @@ def _spread(
     for place, time in enumerate(ideal):
         # Room is kept for the frames that follow.
         last = right - len(ideal) + place
-        low, high = np.searchsorted(times, [time - leeway, time + leeway])
+        low, high = np.searchsorted(times, [time - leeway - ROUNDING, time + leeway + ROUNDING])
         low, high = min(max(int(low), first), last), max(min(int(high), last + 1), first + 1)
         nearby = np.arange(low, max(high, low + 1))
         cost = distances[nearby]
         cheapest = nearby[cost == cost.min()]
-        frame = int(cheapest[np.abs(times[cheapest] - time).argmin()])
+        frame = int(cheapest[np.abs(times[cheapest] - time).round(ROUNDING_DIGITS).argmin()])
         frames.append(frame)
         first = frame + 1
     return frames
