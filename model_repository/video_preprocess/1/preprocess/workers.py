@@ -24,6 +24,7 @@ from preprocess.errors import (
     UnavailableError,
 )
 from preprocess.exchange import Exchange, Message
+from preprocess.heap import LARGE_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ _ERRORS = {
 }
 # Of memory: no pool of threads for linear algebra, which there is none of; one heap for all threads that decode, and
 # pictures outside of it, so that what they took is given back.
-_FRUGAL = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576"}
+_FRUGAL = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(LARGE_BYTES)}
 # The package's folder is not installed: the first entry of the path, which would be the current folder, is its own.
 _START = "import sys; sys.path[0] = sys.argv.pop(1); from preprocess.worker import main; main(*map(int, sys.argv[1:]))"
 
