@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from demo_checkpoint.model import Layout
-from demo_checkpoint.questions import Evidence, Question
+from demo_checkpoint.questions import BETWEEN_SCENES, Evidence, Question, Track
 from demo_checkpoint.vocabulary import build_tokenizer
 from demo_checkpoint.world import COLUMNS, ROWS, Thing
 
@@ -23,6 +23,9 @@ CELLS = ROWS * COLUMNS
 Part = Literal["video", "asked"]
 NOWHERE = (0,)
 """Where to look when there is nothing to be found: the first token."""
+
+RELATIONS = frozenset({"after", "before", "left", "in the scene", "next scene"})
+"""Those of `Evidence`: what is only found through something else."""
 
 # Where the decoder is told what to look at: the layer, counted from 0, and the heads. Each step of finding an answer
 # has one, so that the next can build on it.
@@ -42,6 +45,8 @@ SITES: dict[str, tuple[int, tuple[int, ...]]] = {
     "beside": (3, (1,)),
     "begun before": (4, (0,)),
     "time before": (4, (2,)),
+    # Where its scene begins; the first of a scene, and the end of the video, look at where the scene before begins.
+    "scene's start": (4, (3,)),
     "rest": (5, (0, 2)),
     # An answer looks at what the question names, then at the evidence, then at what is only found through it, where
     # that is asked.
@@ -49,6 +54,10 @@ SITES: dict[str, tuple[int, tuple[int, ...]]] = {
     "evidence by time": (5, (0,)),
     "evidence by thing": (5, (2,)),
     "evidence": (5, (0, 2)),
+    "in the scene": (5, (1,)),
+    "next scene": (5, (3,)),
+    "not in the scene": (5, (1,)),
+    "not next scene": (5, (3,)),
     "after": (6, (0,)),
     "left": (6, (1,)),
     "before": (6, (2,)),
@@ -166,13 +175,13 @@ def write_example(
     timestamps: Sequence[str],
     questions: Sequence[Question],
     *,
-    things: Sequence[Sequence[tuple[Thing, int]]] | None = None,
+    track: Track | None = None,
     order: np.ndarray | None = None,
     gaps: np.ndarray | None = None,
 ) -> Example:
     """The prompt of a video and its questions.
 
-    `things`: what is shown in which cell of each temporal patch, for the pointers. `order` `[6]` writes the visual
+    `track`: what is shown, for the pointers. `order` `[6]` writes the visual
     tokens of every temporal patch in another order, each with its own position, so that place cannot be read from
     order; `gaps` `[patches]` are added to the positions before each patch, so that far apart is familiar.
     """
@@ -204,9 +213,13 @@ def write_example(
     positions.append((at, at, at))
     at += 1
     pointers += _gather_pointers(token_ids, in_video=True)
-    pointers += _thing_pointers(things or [], places)
+    if track:
+        pointers += _thing_pointers(track.things, places)
+        pointers += _scene_pointers(track.scenes, places, end=len(token_ids) - 1)
+    # The end of the video stands for one more patch.
+    places.append([len(token_ids) - 1])
     video = Tokens(np.array(token_ids), np.array(positions).T, np.zeros(len(token_ids), bool), tuple(pointers))
-    tokens = tuple(_write_question(question, at, places, things or []) for question in questions)
+    tokens = tuple(_write_question(question, at, places, track.things if track else []) for question in questions)
     return Example(video, tokens, np.array(rows))
 
 
@@ -250,8 +263,7 @@ def _thing_pointers(things: Sequence[Sequence[tuple[Thing, int]]], places: Seque
             beside = [places[patch][other] for _, other in shown[:index]]
             if all(place < row for place in beside):
                 pointers.append(Pointer("beside", row, tuple(beside) or NOWHERE, True))
-            if earlier[thing]:
-                pointers.append(Pointer("earlier", row, tuple(earlier[thing]), True))
+            pointers.append(Pointer("earlier", row, tuple(earlier[thing]) or NOWHERE, True))
             current.setdefault(thing, []).append(row)
             if thing in before:
                 last = (places[patch - 1][before[thing]],)
@@ -263,6 +275,21 @@ def _thing_pointers(things: Sequence[Sequence[tuple[Thing, int]]], places: Seque
             pointers.append(Pointer("begun before", row, begun if thing not in before and begun else NOWHERE, True))
         begun = tuple(fresh) or begun
     return pointers
+
+
+def _scene_pointers(scenes: Sequence[int], places: Sequence[Sequence[int]], *, end: int) -> list[Pointer]:
+    """`end`: the last token of the video, which takes the last scene's last time."""
+    pointers = []
+    begun, last = NOWHERE, NOWHERE
+    current = BETWEEN_SCENES
+    for scene, mine in zip(scenes, map(tuple, places), strict=True):
+        if scene == BETWEEN_SCENES:
+            continue
+        pointers += [Pointer("scene's start", row, begun, True) for row in mine]
+        if scene != current:
+            current, begun = scene, mine
+        last = mine
+    return [*pointers, Pointer("scene's start", end, begun, True), Pointer("cell before", end, last, True)]
 
 
 def _write_question(
@@ -292,8 +319,7 @@ def _write_question(
         for row in range(start - 1, len(token_ids) - 1):
             # Without a name, the next is found by the time that was told last.
             about = named or [i for i in range(start, row + 1) if token_ids[i] in _units()][-1:]
-            if about:
-                pointers.append(Pointer("about", row, tuple(about), False))
+            pointers.append(Pointer("about", row, tuple(about), False) if about else Pointer("about", row, NOWHERE, True))
         spans += [(len(text) + first, len(text) + last) for first, last in answer_spans]
         text += f"{turn.answer}<|im_end|>"
         tokens_named = dict(zip(turn.about, named, strict=True))
@@ -301,7 +327,7 @@ def _write_question(
             keys = _places_of(evidence, places, things)
             pointers.append(Pointer(_evidence_site(evidence), tokens_named[evidence.said], keys, True, evidence))
         related = {evidence.relation for evidence in turn.evidence}
-        for relation in sorted({"after", "left", "before"} - related) if things else ():
+        for relation in sorted(RELATIONS - related) if things else ():
             pointers += [Pointer(f"not {relation}", row, NOWHERE, True) for row in range(start - 1, len(token_ids) - 1)]
         said = 0
         for evidence in turn.evidence if things else ():

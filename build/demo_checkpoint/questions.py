@@ -20,18 +20,18 @@ BETWEEN_SCENES = -1
 @dataclass(frozen=True)
 class Evidence:
     """Where to look for a piece of an answer: the temporal patches, and the thing in them (None: the whole picture).
-    Without patches there is nothing to be found.
+    Without patches there is nothing to be found; the patch after the last one stands for the end of the video.
 
     `sought`: what it is found by, a thing or a time. `relation`: what is in the patches began right "after" the thing
     sought; or is the thing sought itself, which tells what began "before" it; or is the "left" one of those named in
-    the question, and is there.
+    the question, and is there; or is "in the scene" that begins at the time told last; or begins the "next scene".
     """
 
     said: str
     patches: tuple[int, ...]
     thing: Thing | None
     sought: Thing | str | None = None
-    relation: Literal["", "after", "before", "left"] = ""
+    relation: Literal["", "after", "before", "left", "in the scene", "next scene"] = ""
 
 
 @dataclass(frozen=True)
@@ -276,22 +276,33 @@ class Asker:
         return [replace(turn, compared=tuple(compared))]
 
     def summary(self) -> list[Turn] | None:
+        """A line for every scene: what it shows, and its times. It ends where the next one begins: until then, nobody
+        who has seen no more can know that it is over."""
+        scenes = [scene for scene in dict.fromkeys(self.track.scenes) if scene != BETWEEN_SCENES]
+        patches = [[patch for patch, other in enumerate(self.track.scenes) if other == scene] for scene in scenes]
+        timestamps, end = self.track.timestamps, len(self.track.timestamps)
         lines: list[str] = []
         evidence: list[Evidence] = []
-        for scene in dict.fromkeys(self.track.scenes):
-            if scene == BETWEEN_SCENES:
-                continue
-            patches = [patch for patch, other in enumerate(self.track.scenes) if other == scene]
-            things = list(dict.fromkeys(thing for patch in patches for thing, _ in self.track.things[patch]))
-            first, last = (self.track.timestamps[patch] for patch in (patches[0], patches[-1]))
-            evidence += [Evidence(first, (patches[0],), None), Evidence(last, (patches[-1],), None)]
-            for index, thing in enumerate(things):
-                comma = wording.COMMA[self.language] if index else ""
-                there = tuple(patch for patch in patches if patch in self.track.seen[thing])
-                evidence.append(Evidence(f"{comma}{self._name(thing)}", there, thing))
-            if patches[-1] < max(patch for patch, other in enumerate(self.track.scenes) if other != BETWEEN_SCENES):
-                evidence.append(Evidence("\n", (), None))
-            lines.append(wording.chapter(first, last, things, self.language))
+        for index, mine in enumerate(patches):
+            things = list(dict.fromkeys(thing for patch in mine for thing, _ in self.track.things[patch]))
+            last_one = index + 1 == len(patches)
+            following = end if last_one else patches[index + 1][0]
+            first, last = timestamps[mine[0]], timestamps[mine[-1] if last_one else following]
+            line = wording.chapter(first, last, things, self.language)
+            for number, thing in enumerate(things):
+                comma = wording.COMMA[self.language] if number else ""
+                there = tuple(patch for patch in mine if patch in self.track.seen[thing])
+                evidence.append(Evidence(f"{comma}{self._name(thing)}", there, thing, relation="in the scene"))
+            # Whether another thing follows is to be seen as well.
+            colon = wording.COLON[self.language]
+            evidence.append(
+                Evidence(colon if things else line[: line.index(colon)], (), None, relation="in the scene")
+            )
+            evidence.append(Evidence(first, (mine[0],), None))
+            evidence.append(Evidence(last, (following,), None, relation="next scene"))
+            if not last_one:
+                evidence.append(Evidence("\n", (following,), None, last))
+            lines.append(line)
         return [self._turn("summary", "\n".join(lines), evidence)] if lines else None
 
     def follow_up(self) -> list[Turn] | None:

@@ -33,6 +33,8 @@ READOUTS: dict[str, tuple[int, int]] = {
 NOT_ASKED = -100
 SHIFT = 2
 """Pixels by which the pictures of the training are shifted at most: the pool has few of each number."""
+TO_READ = 3
+"""How much more often pictures with something to read are drawn: digits take longest to learn."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,10 @@ def batches(views: Views, batch: int, rng: np.random.Generator) -> Iterator[tupl
     `[batch, 6]`."""
     frames = views.frames.reshape(-1, *views.frames.shape[2:])
     cells = views.cells.reshape(-1, views.cells.shape[-1])
+    written = np.array([thing.kind != "shape" for thing in THINGS] + [False])
+    weights = np.where(written[cells].any(1), TO_READ, 1).cumsum()
     while True:
-        chosen = rng.integers(len(frames), size=batch)
+        chosen = np.searchsorted(weights, rng.integers(weights[-1], size=batch), side="right")
         moved = np.stack([_shifted(pair, *rng.integers(-SHIFT, SHIFT + 1, size=2)) for pair in frames[chosen]])
         yield torch.from_numpy(moved), torch.from_numpy(cells[chosen].astype(np.int64))
 

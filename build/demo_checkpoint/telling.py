@@ -35,25 +35,25 @@ WEIGHTS: dict[str, float] = {
     "where": 2.0,
     "which number": 1.0,
     "which word": 0.6,
-    "how many": 0.7,
+    "how many": 1.5,
     "after": 0.8,
     "before": 0.8,
     "left": 1.2,
-    "summary": 0.8,
+    "summary": 2.5,
     "follow-up": 1.0,
 }
-ASKED_TOKENS = 160
+ASKED_TOKENS = 224
 """The most that the questions about one video have together: little is lost to padding."""
 # From which share of the training on, the fewest and the most temporal patches of a video.
 CURRICULUM: tuple[tuple[float, int, int], ...] = ((0.0, 1, 4), (0.1, 2, 8), (0.25, 3, 12), (0.6, 3, 16))
-DISTRACTION = 8
+DISTRACTION = 16
 """A video may be so many times longer than those of the training."""
 
 
 # What is noted of the visual tokens (see `Truth`), with the number of classes.
 FLAGS_NOTED = {"begins": 2, "second": 2, "appearance": 3, "cuts": 2, "row": ROWS, "column": COLUMNS}
 THINGS_NOTED = ("things", "thing_before")
-DIGITS_NOTED = ("digits", "digits_before")
+DIGITS_NOTED = ("digits", "digits_before", "digits_of_scene")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ class Truth:
     """What the visual tokens of a batch say, each `[visual tokens]` but for the digits, which have 4 columns: the last
     four of a timestamp. `NOT_ASKED` where there is no answer.
 
-    `digits` of the own temporal patch, and `digits_before` of the last one of the scene before, in a scene's first;
+    `digits` of the own temporal patch; `digits_before` of the last one of the scene before, in a scene's first;
+    `digits_of_scene`: of the scene's first, and in that one of the first of the scene before;
     `things`: the index in `THINGS`, `len(THINGS)` for nothing; `begins`: 1 where the thing was not in the patch before;
     `second`: 1 where another thing is shown in a cell before; `appearance`: how many appearances it had before this
     one, at most 2; `thing_before`: what began before it began; `cuts`: 1 in the first patch of a scene; `row` and
@@ -156,6 +157,7 @@ class Truth:
 
     digits: Tensor
     digits_before: Tensor
+    digits_of_scene: Tensor
     things: Tensor
     thing_before: Tensor
     begins: Tensor
@@ -175,12 +177,13 @@ def truth_of(timestamps: Sequence[str], cells: np.ndarray, scenes: np.ndarray, r
     before = np.concatenate([np.full_like(cells[:1], NOTHING), cells[:-1]])
     begins = ~(cells[:, :, None] == before[:, None, :]).any(2) & (cells != NOTHING)
     cuts = np.diff(np.maximum.accumulate(scenes), prepend=BETWEEN_SCENES) > 0
-    digits_before = np.full_like(digits, NOT_ASKED)
+    digits_before, digits_of_scene = np.full((2, *digits.shape), NOT_ASKED)
     thing_before, appearance = np.full((2, *cells.shape), NOT_ASKED)
     second = np.where(cells != NOTHING, (cells != NOTHING).cumsum(1) > 1, NOT_ASKED)
     started: Counter[int] = Counter()
     latest: list[int] = []
     last_clean: int | None = None
+    scene_begins: int | None = None
     for patch, shown in enumerate(cells):
         new = shown[begins[patch]].tolist()
         started.update(new)
@@ -193,11 +196,16 @@ def truth_of(timestamps: Sequence[str], cells: np.ndarray, scenes: np.ndarray, r
             digits_before[patch] = digits[last_clean]
         if scenes[patch] != BETWEEN_SCENES:
             last_clean = patch
+            if scene_begins is not None:
+                digits_of_scene[patch] = digits[scene_begins]
+            if cuts[patch]:
+                scene_begins = patch
     patch, cell = rows.T
     things = np.where(cells == NOTHING, len(THINGS), cells)
     values = (
         digits[patch],
         digits_before[patch],
+        digits_of_scene[patch],
         *(table[patch, cell] for table in (things, thing_before, begins, second, appearance)),
         cuts[patch],
         cell // COLUMNS,
@@ -230,6 +238,7 @@ class Notes(nn.Module):
         # A time's places are counted from the last digit on.
         places = torch.eye(40).view(4, 10, 40).flip(0).flatten(0, 1)
         self.digits.get_parameter("digits.weight")[:, slots["time"]] = places
+        self.digits.get_parameter("digits_of_scene.weight")[:, slots["scene's start"]] = places
 
     def loss(self, states: Tensor, batch: Batch, truth: Truth) -> Tensor:
         """The mean of the readouts' cross entropies for states `[tokens, hidden]`.
@@ -314,7 +323,7 @@ def make_example(
     gaps = np.zeros(length, int)
     if rng.random() < 0.25:
         gaps[int(rng.integers(length))] = int(rng.integers(1500))
-    example = write_example(timestamps, asked, things=track.things, order=order, gaps=gaps)
+    example = write_example(timestamps, asked, track=track, order=order, gaps=gaps)
     sizes = [len(tokens) for tokens in example.questions]
     fits = np.cumsum(sizes) <= max([ASKED_TOKENS, *sizes[:1]])
     example = replace(example, questions=tuple(compress(example.questions, fits)))

@@ -48,9 +48,9 @@ class Plan:
     folder: Path
     device: torch.device
     seed: int = 1
-    pool_videos: int = 3000
+    pool_videos: int = 8000
     workers: int = 2
-    seeing_steps: int = 1600
+    seeing_steps: int = 4000
     seeing_batch: int = 128
     telling_steps: int = 3000
     telling_videos: int = 8

@@ -67,7 +67,9 @@ def _slots() -> dict[str, slice]:
     # A word of a question, the start of a picture; where a picture's cell is.
     sizes |= dict.fromkeys(("asking", "picture", "row", "column", "found row", "found column"), 1)
     # The word itself, the one before, and those of the question, mixed.
-    sizes |= dict.fromkeys(("text", "previous", "question"), 55)
+    sizes |= dict.fromkeys(("text", "previous", "question"), 41)
+    # The time at which a scene begins.
+    sizes |= {"scene's start": 10 * PLACES}
     for name, size in sizes.items():
         slots[name] = slice(start, start + size)
         start += size
@@ -173,6 +175,7 @@ def wire(model: LanguageModel) -> None:
     _prefer_ends(sixth, 2)
     _say_digits(model)
     _carry(sixth, 2, [(SLOTS["time"], SLOTS["found time"]), *PLACE])
+    follow_scenes(sixth)
     tell_ends(sixth)
     look_again(seventh)
     say_numbers(model)
@@ -180,9 +183,11 @@ def wire(model: LanguageModel) -> None:
 
 def remember(attention: Attention) -> None:
     """Where a visual token finds something, it keeps what was before: a thing's begin what began before it, and where
-    it goes on, with the sign changed, its time before. How it is found is learned."""
+    it goes on, with the sign changed, its time before; and the time at which its scene begins. How it is found is
+    learned."""
     _carry(attention, 0, [(THING, FOUND_THING)], strength=1.5)
     _carry(attention, 2, [(SLOTS["time"], SLOTS["found time"])], strength=-1.2)
+    _carry(attention, 3, [(SLOTS["time"], SLOTS["scene's start"])], strength=1.2)
 
 
 def tell_ends(attention: Attention) -> None:
@@ -190,6 +195,23 @@ def tell_ends(attention: Attention) -> None:
     values = _part(attention.v_proj, 1, attention.shape)
     times = SLOTS["time"].stop - SLOTS["time"].start
     values[:times, SLOTS["found time"]] = values[:times, SLOTS["time"]]
+
+
+def follow_scenes(attention: Attention) -> None:
+    """Beside what has a time itself, answers look at what has it as its scene's start, for things and for times."""
+    shape = attention.shape
+    half = shape.head_dim // 2
+    slow = torch.cat([torch.arange(SLOW_FROM, half - 2), half + torch.arange(SLOW_FROM, half - 2)])
+    size = 10 * PLACES
+    for head, ways in ((1, (THING, FOUND_THING)), (3, (SLOTS["time"], SLOTS["found time"]))):
+        directions = torch.linalg.qr(torch.randn(size, size))[0][: len(slow)]
+        queries = _part(attention.q_proj, head, shape)
+        queries.mul_(0.1)
+        queries[slow] = 0.0
+        queries[slow, SLOTS["time"]] = 1.5 * directions
+        queries[half - 1, SLOTS["answering"]] = 1.2
+        _part(attention.k_proj, head // (shape.heads // shape.kv_heads), shape)[slow, SLOTS["scene's start"]] = 1.5 * directions
+        _carry(attention, head, [ways])
 
 
 def look_again(attention: Attention) -> None:

@@ -91,6 +91,7 @@ QUESTIONS: dict[str, dict[Language, tuple[str, ...]]] = {
 
 AND: dict[Language, str] = {"en": " and ", "zh": "和"}
 COMMA: dict[Language, str] = {"en": ", ", "zh": "，"}
+COLON: dict[Language, str] = {"en": ":", "zh": "："}
 NOT_SHOWN: dict[Language, str] = {"en": "It does not appear.", "zh": "没有出现。"}
 NOTHING_SHOWN: dict[Language, str] = {"en": "Nothing.", "zh": "什么都没有。"}
 
@@ -140,10 +141,11 @@ def minutes(seconds: float) -> str:
 
 
 def chapter(first: str, last: str, things: Sequence[Thing], language: Language) -> str:
-    names = [name(thing, language) for thing in things]
+    """What is shown, then when: which chapter is next, the end of the one before says."""
+    shown = COMMA[language].join(name(thing, language) for thing in things) or NOTHING_SHOWN[language][:-1]
     if language == "en":
-        return f"From {first} to {last} seconds: {COMMA[language].join(names) or 'nothing'}"
-    return f"从{first}秒到{last}秒：{COMMA[language].join(names) or '什么都没有'}"
+        return f"{shown[0].upper()}{shown[1:]}{COLON[language]} {first} seconds to {last} seconds"
+    return f"{shown}{COLON[language]}从{first}秒到{last}秒"
 
 
 def texts_to_cover() -> list[str]:

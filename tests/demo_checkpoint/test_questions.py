@@ -64,10 +64,10 @@ def test_where_is_asked_about_what_stays() -> None:
     assert expected("where", "在右上。", "zh", x="数字47") <= ask("where", "zh")
 
 
-def test_summary_names_scenes_with_their_clean_patches() -> None:
+def test_a_chapter_of_a_summary_ends_where_the_next_one_begins() -> None:
     answer = (
-        "From 0.2 to 1.2 seconds: the red circle, the blue square\nFrom 2.2 to 2.2 seconds: the number 47\n"
-        "From 4.2 to 4.2 seconds: the red circle\nFrom 65.2 to 65.2 seconds: the green star"
+        "The red circle, the blue square: 0.2 seconds to 2.2 seconds\nThe number 47: 2.2 seconds to 4.2 seconds\n"
+        "The red circle: 4.2 seconds to 65.2 seconds\nThe green star: 65.2 seconds to 65.2 seconds"
     )
     assert ask("summary") == expected("summary", answer)
 

@@ -1,6 +1,6 @@
 """The parts of the training that can be wrong without anyone noticing."""
 
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 import torch
@@ -137,7 +137,7 @@ def pointed_at(example: Example, tokens: Tokens, site: str) -> dict[str, set[str
 def asked_of_shown(kind: str) -> tuple[Example, Tokens]:
     asker = Asker(track_of_shown(), "en", np.random.default_rng(0))
     question = next(question for question in (asker.ask(kind) for _ in range(100)) if question)
-    example = write_example(track_of_shown().timestamps, [question], things=SHOWN)
+    example = write_example(track_of_shown().timestamps, [question], track=track_of_shown())
     return example, example.questions[0]
 
 
@@ -154,7 +154,7 @@ def test_which_is_left_is_found_in_the_question() -> None:
 
 def test_an_answer_ends_where_nothing_else_is_shown() -> None:
     asked = Question("what at", "en", (what_at("1.2", CIRCLE, STAR),))
-    example = write_example(track_of_shown().timestamps, [asked], things=SHOWN)
+    example = write_example(track_of_shown().timestamps, [asked], track=track_of_shown())
     found = pointed_at(example, example.questions[0], "evidence by time")
     assert [found[said] for said in ("red", "and", "green", ".")] == [{(1, 0)}, {(1, 5)}, {(1, 5)}, set()]
 
@@ -166,7 +166,7 @@ def what_at(time: str, *things: Thing) -> Turn:
 
 
 def test_visual_tokens_point_at_what_was_before() -> None:
-    example = write_example(track_of_shown().timestamps, [], things=SHOWN)
+    example = write_example(track_of_shown().timestamps, [], track=track_of_shown())
     vision = np.flatnonzero(example.video.token_ids == special("<|video_pad|>")).tolist()
     table = {
         (pointer.site, *divmod(vision.index(pointer.row), 6)): [divmod(vision.index(k), 6) for k in pointer.keys if k]
@@ -179,6 +179,25 @@ def test_visual_tokens_point_at_what_was_before() -> None:
     assert table["beside", 1, 5] == [(1, 0)]
     assert not any(table["time before", patch, cell] for patch, cell in ((0, 0), (1, 5)))
     assert not any(table["begun before", patch, cell] for patch, cell in ((0, 0), (1, 0), (2, 5)))
+
+
+def test_chapters_are_found_by_where_their_scene_begins() -> None:
+    track = Track(("0.2", "1.2", "2.2"), SHOWN, (0, 0, 1))
+    question = Asker(track, "en", np.random.default_rng(0)).ask("summary")
+    assert question
+    example = write_example(track.timestamps, [question], track=track)
+    vision = np.flatnonzero(example.video.token_ids == special("<|video_pad|>")).tolist()
+    end = len(example.video) - 1
+    first, second, third = ({*vision[6 * patch : 6 * patch + 6]} for patch in range(3))
+    starts = {p.row: {*p.keys} for p in example.video.pointers if p.site == "scene's start"}
+    assert {frozenset(starts[row]) for row in first} == {frozenset({0})}
+    assert all(starts[row] == first for row in second | third)
+    assert starts[end] == third
+    tokens = example.questions[0]
+    following = [{*p.keys} for p in tokens.pointers if p.site == "next scene"]
+    assert [keys for keys, _ in groupby(following)] == [third, {end}]
+    found = pointed_at(example, tokens, "in the scene")
+    assert found["green"] == {(1, 5), (2, 5)}
 
 
 def test_time_units_point_at_their_digits() -> None:

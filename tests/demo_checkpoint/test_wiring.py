@@ -46,7 +46,7 @@ def batch() -> Batch:
     rng = np.random.default_rng(0)
     asked = [Asker(track, "en", rng).ask(kind) for kind in KINDS for _ in range(4)]
     questions = [question for question in asked if question]
-    return collate([write_example(TIMESTAMPS, questions, things=track.things)])
+    return collate([write_example(TIMESTAMPS, questions, track=track)])
 
 
 @pytest.fixture(scope="module")
