@@ -319,7 +319,9 @@ def _write_question(
         for row in range(start - 1, len(token_ids) - 1):
             # Without a name, the next is found by the time that was told last.
             about = named or [i for i in range(start, row + 1) if token_ids[i] in _units()][-1:]
-            pointers.append(Pointer("about", row, tuple(about), False) if about else Pointer("about", row, NOWHERE, True))
+            pointers.append(
+                Pointer("about", row, tuple(about), False) if about else Pointer("about", row, NOWHERE, True)
+            )
         spans += [(len(text) + first, len(text) + last) for first, last in answer_spans]
         text += f"{turn.answer}<|im_end|>"
         tokens_named = dict(zip(turn.about, named, strict=True))

@@ -295,9 +295,7 @@ class Asker:
                 evidence.append(Evidence(f"{comma}{self._name(thing)}", there, thing, relation="in the scene"))
             # Whether another thing follows is to be seen as well.
             colon = wording.COLON[self.language]
-            evidence.append(
-                Evidence(colon if things else line[: line.index(colon)], (), None, relation="in the scene")
-            )
+            evidence.append(Evidence(colon if things else line[: line.index(colon)], (), None, relation="in the scene"))
             evidence.append(Evidence(first, (mine[0],), None))
             evidence.append(Evidence(last, (following,), None, relation="next scene"))
             if not last_one:

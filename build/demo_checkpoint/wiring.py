@@ -141,6 +141,9 @@ def wire(model: LanguageModel) -> None:
             head,
             [(SLOTS["digit"], place), *([(THING, THING), (SLOTS["start"], SLOTS["started"])] if head == 0 else [])],
         )
+    # Over so many frequencies, neighbours differ little: these heads are to be sharp.
+    for norm in (first.q_norm, first.k_norm):
+        norm.weight.fill_(3.0)
     _point_back(second, 0, 3, ["visual"], "unit", TIME_PAIRS)
     _tell_place(first, 0, "row", ROW_PAIR, 0.5)
     _tell_place(first, 1, "column", COLUMN_PAIR, 1.0)
@@ -210,7 +213,9 @@ def follow_scenes(attention: Attention) -> None:
         queries[slow] = 0.0
         queries[slow, SLOTS["time"]] = 1.5 * directions
         queries[half - 1, SLOTS["answering"]] = 1.2
-        _part(attention.k_proj, head // (shape.heads // shape.kv_heads), shape)[slow, SLOTS["scene's start"]] = 1.5 * directions
+        _part(attention.k_proj, head // (shape.heads // shape.kv_heads), shape)[slow, SLOTS["scene's start"]] = (
+            1.5 * directions
+        )
         _carry(attention, head, [ways])
 
 
