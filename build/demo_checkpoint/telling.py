@@ -42,10 +42,17 @@ WEIGHTS: dict[str, float] = {
     "summary": 2.5,
     "follow-up": 1.0,
 }
-ASKED_TOKENS = 224
-"""The most that the questions about one video have together: little is lost to padding."""
+TOKENS_A_QUESTION = 19
+"""The most that the questions about one video have, on average: little is lost to padding."""
 # From which share of the training on, the fewest and the most temporal patches of a video.
 CURRICULUM: tuple[tuple[float, int, int], ...] = ((0.0, 1, 4), (0.1, 2, 8), (0.25, 3, 12), (0.6, 3, 16))
+LONGEST_SECONDS = 16.0
+"""No video of the training is longer; what is longer is looked at more often (see `DENSE`)."""
+DENSE, DENSE_FROM, DENSE_PATCHES = 0.2, 0.5, (17, 64)
+"""Which share of the batches, from which share of the training on, has videos that are looked at so often: a long one
+has as many temporal patches in which a thing or a time can be mistaken for another."""
+DENSE_VIDEOS = 4
+"""So many times fewer videos are in such a batch."""
 DISTRACTION = 16
 """A video may be so many times longer than those of the training."""
 
@@ -131,15 +138,20 @@ def _things(cells: np.ndarray, scenes: np.ndarray, which: int) -> np.ndarray:
 
 
 def draw_timestamps(seconds: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Timestamps as the sampler writes them: mostly those of the slices, else at another pace, or from a later
-    start."""
-    if rng.random() < 0.2:
-        seconds = seconds * np.exp(rng.uniform(np.log(0.5), np.log(4)))
+    """Timestamps as the sampler writes them: mostly those of the slices, else at another pace, or from a later start.
+    No two are the same."""
+    span = max(float(seconds[-1] - seconds[0]), 0.1)
+    if span > LONGEST_SECONDS:
+        seconds = seconds * (rng.uniform(0.7, 1) * LONGEST_SECONDS / span)
+    elif rng.random() < 0.2:
+        seconds = seconds * np.exp(rng.uniform(np.log(0.5), np.log(min(4, LONGEST_SECONDS / span))))
     if rng.random() < 0.4:
         seconds = seconds + rng.choice(
             [rng.uniform(0, 30), rng.uniform(0, 120), rng.uniform(0, 990)], p=[0.4, 0.35, 0.25]
         )
-    return [f"{time:.1f}" for time in seconds]
+    steps = np.arange(len(seconds))
+    tenths = np.maximum.accumulate((seconds * 10).round().astype(int) - steps) + steps
+    return [f"{tenth / 10:.1f}" for tenth in tenths]
 
 
 @dataclass(frozen=True)
@@ -324,13 +336,21 @@ def make_example(
     if rng.random() < 0.25:
         gaps[int(rng.integers(length))] = int(rng.integers(1500))
     example = write_example(timestamps, asked, track=track, order=order, gaps=gaps)
-    sizes = [len(tokens) for tokens in example.questions]
-    fits = np.cumsum(sizes) <= max([ASKED_TOKENS, *sizes[:1]])
+    fits = _fitting([len(tokens) for tokens in example.questions], questions * TOKENS_A_QUESTION)
     example = replace(example, questions=tuple(compress(example.questions, fits)))
     source = np.argsort(places)[example.rows[:, 1]]
     patch = example.rows[:, 0]
     rows = bank.rows[composed.videos[patch], composed.patches[patch], source]
     return example, rows, truth_of(timestamps, moved, composed.scenes, example.rows), list(compress(asked, fits))
+
+
+def _fitting(sizes: Sequence[int], room: int) -> list[bool]:
+    """The first one, and whichever of the others still fits when its turn comes."""
+    fits = []
+    for index, size in enumerate(sizes):
+        fits.append(index == 0 or size <= room)
+        room -= size * fits[-1]
+    return fits
 
 
 def draw_questions(track: Track, count: int, rng: np.random.Generator) -> list[Question]:

@@ -20,6 +20,10 @@ from demo_checkpoint.pool import Views, load_pool
 from demo_checkpoint.prompts import Batch, tokenizer
 from demo_checkpoint.seeing import Attributes, Readouts, batches, readout_strength, seeing_loss
 from demo_checkpoint.telling import (
+    DENSE,
+    DENSE_FROM,
+    DENSE_PATCHES,
+    DENSE_VIDEOS,
     Bank,
     Notes,
     Truth,
@@ -141,13 +145,15 @@ def _learn_to_tell(plan: Plan, bank: Bank) -> LanguageModel:
         optimizers.step(step)
         for mean, value in zip(averaged.parameters(), model.parameters(), strict=True):
             mean.lerp_(value, AVERAGING)
-        low, high = lengths_at(step / plan.telling_steps)
         shares = {"noted": noted.item(), **{site: share.item() for site, share in pointed.items()}}
-        shares[f"whole answers, {low} to {high}"] = _whole_answers(batch, logits, wanted)
+        shares["whole answers" if batch.layout.videos == plan.telling_videos else "dense, whole answers"] = (
+            _whole_answers(batch, logits, wanted)
+        )
         log.add(step, loss.item(), shares)
         last = step + 1 == plan.telling_steps
         if last or time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
             report(averaged, held_out, plan.device)
+            report(averaged, held_out, plan.device, videos=12, length=48)
             state = {
                 "model": model.state_dict(),
                 "averaged": averaged.state_dict(),
@@ -169,11 +175,14 @@ class TellingBatches(Dataset):
 
     def __getitem__(self, step: int) -> tuple[Batch, torch.Tensor, Truth]:
         rng = np.random.default_rng([self.plan.seed, step])
-        low, high = lengths_at(step / self.plan.telling_steps)
+        progress = step / self.plan.telling_steps
+        videos, questions = self.plan.telling_videos, self.plan.questions
+        low, high = lengths_at(progress)
+        if progress >= DENSE_FROM and rng.random() < DENSE:
+            low, high = DENSE_PATCHES
+            videos, questions = max(videos // DENSE_VIDEOS, 1), 2 * questions
         length = int(rng.integers(low, high + 1))
-        batch, rows, truth, _ = make_batch(
-            self.bank, videos=self.plan.telling_videos, length=length, questions=self.plan.questions, rng=rng
-        )
+        batch, rows, truth, _ = make_batch(self.bank, videos=videos, length=length, questions=questions, rng=rng)
         return batch, rows, truth
 
 
