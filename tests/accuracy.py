@@ -54,6 +54,9 @@ BARS: dict[str, float] = {
     "follow-up": 0.9,
 }
 LONG_BARS: dict[str, float] = {"when": 0.75, "what at": 0.75}
+SPOKEN_SHARE = 0.2
+SPOKEN_BARS: dict[str, float] = {"said at": 0.9, "said when": 0.9}
+"""Of videos with subtitle lines."""
 ABLATION_VIDEOS = 60
 SHIFT_SECONDS = 10.0
 LEAST_COST = 0.2
@@ -99,12 +102,21 @@ def make_long_cases(seed: int, videos: int) -> list[Case]:
     ]
 
 
+def make_spoken_cases(seed: int, videos: int) -> list[Case]:
+    kinds = tuple(SPOKEN_BARS)
+    return [
+        make_case([seed, 2_000_000 + index], seconds=SECONDS[1], kinds=kinds, languages=("en", "zh"), spoken=True)
+        for index in range(max(1, round(SPOKEN_SHARE * videos)))
+    ]
+
+
 def ask(client: Client, case: Case, question: Question, video_options: Mapping[str, Any]) -> bool:
     """Asks the last turn, the turns before it given as they should have been."""
     first, *others = question.turns
-    messages: list[dict[str, object]] = [
-        {"role": "user", "content": [{"type": "video", "video": case.file}, {"type": "text", "text": first.question}]}
-    ]
+    video: dict[str, object] = {"type": "video", "video": case.file}
+    if case.subtitles:
+        video["subtitles"] = case.subtitles
+    messages: list[dict[str, object]] = [{"role": "user", "content": [video, {"type": "text", "text": first.question}]}]
     answer = first.answer
     for turn in others:
         messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": turn.question}]
@@ -167,11 +179,13 @@ def main() -> int:
     arguments = parser.parse_args()
     cases = make_cases(arguments.seed, arguments.videos)
     long_cases = make_long_cases(arguments.seed, arguments.videos)
+    spoken_cases = make_spoken_cases(arguments.seed, arguments.videos)
     some = cases[:ABLATION_VIDEOS]
     reverse_kinds = ("when", "after", "before")
     with Server(arguments.checkpoint) as server, Client(server.grpc_url) as client:
         rows = rows_of(ask_all(client, cases, tuple(BARS)), BARS)
         rows += rows_of(ask_all(client, long_cases, tuple(LONG_BARS)), LONG_BARS, f", {LONG_SECONDS} s")
+        rows += rows_of(ask_all(client, spoken_cases, tuple(SPOKEN_BARS)), SPOKEN_BARS)
         whole = ask_all(client, some, tuple(BARS))
         shifted = ask_all(client, [starting_later(case, SHIFT_SECONDS) for case in some], ("when",))
         lines = [shift_row(whole, shifted)]

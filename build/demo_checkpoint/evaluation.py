@@ -14,11 +14,12 @@ from torch import Tensor
 
 from demo_checkpoint import wording
 from demo_checkpoint.pool import truth_of_patch
-from demo_checkpoint.questions import KINDS, Asker, Question, Track, Turn, track_of
+from demo_checkpoint.questions import KINDS, Asker, Line, Question, Track, Turn, track_of
 from demo_checkpoint.served import Sampled, look_at
+from demo_checkpoint.telling import draw_lines
 from demo_checkpoint.training import model_shape
 from demo_checkpoint.video import encode
-from demo_checkpoint.wording import Language
+from demo_checkpoint.wording import Language, minutes
 from demo_checkpoint.world import CELL, COLUMNS, SCENE_SECONDS, Script, Thing, draw_frames, make_script
 
 MARGIN_SECONDS = 0.5
@@ -27,12 +28,14 @@ MARGIN_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Case:
-    """A video file of a script, what the sampler sees of it, and questions about it."""
+    """A video file of a script, what the sampler sees of it, and questions about it. `subtitles`: a file of the track's
+    lines, if it has any."""
 
     script: Script
     file: bytes
     track: Track
     questions: tuple[Question, ...]
+    subtitles: bytes | None = None
 
     @property
     def patch_seconds(self) -> float:
@@ -48,12 +51,16 @@ def make_case(
     languages: Sequence[Language],
     sampler: str = "adaptive",
     scene_seconds: tuple[float, float] = SCENE_SECONDS,
+    spoken: bool = False,
 ) -> Case:
-    """A video, and a question of each of the kinds that it offers in each language, about what the sampler sees."""
+    """A video, and a question of each of the kinds that it offers in each language, about what the sampler sees; with
+    subtitles where it is `spoken`."""
     rng = np.random.default_rng(seed)
     script = make_script(rng, duration=seconds, scene_seconds=scene_seconds)
     file = encode(draw_frames(script), script.frames_per_second)
     track = track_of_script(script, look_at(file, sampler=sampler))
+    if spoken:
+        track = replace(track, lines=draw_lines(0.0, seconds, rng))
     questions: list[Question | None] = []
     for language in languages:
         asker = Asker(track, language, rng)
@@ -63,7 +70,16 @@ def make_case(
             for kind in KINDS
             if kind in kinds
         ]
-    return Case(script, file, track, tuple(question for question in questions if question))
+    subtitles = _web_vtt(track.lines) if spoken else None
+    return Case(script, file, track, tuple(question for question in questions if question), subtitles)
+
+
+def _web_vtt(lines: Sequence[Line]) -> bytes:
+    def clock(seconds: float) -> str:
+        return f"{minutes(seconds)}.{f'{seconds:.1f}'[-1]}00"
+
+    cues = [f"{clock(float(line.time))} --> {clock(float(line.time) + 1)}\n{line.text}\n" for line in lines]
+    return "\n".join(["WEBVTT\n", *cues]).encode()
 
 
 def track_of_script(script: Script, sampled: Sampled) -> Track:

@@ -3,7 +3,8 @@ alone."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from demo_checkpoint.model import Layout
-from demo_checkpoint.questions import BETWEEN_SCENES, Evidence, Question, Track
+from demo_checkpoint.questions import BETWEEN_SCENES, Evidence, Line, Question, Track
 from demo_checkpoint.vocabulary import build_tokenizer
 from demo_checkpoint.world import COLUMNS, ROWS, Thing
 
@@ -193,7 +194,22 @@ def write_example(
     order = np.arange(CELLS) if order is None else order
     pad, vision_start, vision_end = special("<|video_pad|>"), special("<|vision_start|>"), special("<|vision_end|>")
     at = len(token_ids)
+    lines = deque(track.lines if track else ())
+    places_of_lines: list[list[int]] = []
+
+    def write_lines(until: float) -> None:
+        """A line comes before the picture that is shown as it begins."""
+        nonlocal at
+        while lines and float(lines[0].time) <= until:
+            text, named, own = _write_line(lines.popleft(), len(token_ids))
+            positions.extend((at + i,) * 3 for i in range(len(text)))
+            at += len(text)
+            token_ids.extend(text)
+            pointers.extend(own)
+            places_of_lines.append([named])
+
     for patch, timestamp in enumerate(timestamps):
+        write_lines(float(timestamp))
         at += 0 if gaps is None else int(gaps[patch])
         text = (*encode(f"<{timestamp} seconds>"), vision_start)
         positions += [(at + i,) * 3 for i in range(len(text))]
@@ -209,6 +225,7 @@ def write_example(
             pointers += [Pointer("cell before", *cells, True) for cells in _pairs(places[-1], places[-2])]
         token_ids += [*text, *[pad] * CELLS, vision_end]
         rows += [(patch, int(cell)) for cell in order]
+    write_lines(math.inf)
     token_ids.append(vision_end)
     positions.append((at, at, at))
     at += 1
@@ -216,11 +233,25 @@ def write_example(
     if track:
         pointers += _thing_pointers(track.things, places)
         pointers += _scene_pointers(track.scenes, places, end=len(token_ids) - 1)
-    # The end of the video stands for one more patch.
-    places.append([len(token_ids) - 1])
+    # As `Evidence` counts them.
+    places += [[len(token_ids) - 1], *places_of_lines]
     video = Tokens(np.array(token_ids), np.array(positions).T, np.zeros(len(token_ids), bool), tuple(pointers))
     tokens = tuple(_write_question(question, at, places, track.things if track else []) for question in questions)
     return Example(video, tokens, np.array(rows))
+
+
+def _write_line(line: Line, start: int) -> tuple[tuple[int, ...], int, list[Pointer]]:
+    """The tokens of a subtitle line that begins at the token `start`, the last one of the thing that it names, and what
+    that one looks at: its time, and the word before."""
+    before, text = f"<{line.time} seconds>Subtitle: ", f"<{line.time} seconds>Subtitle: {line.text}\n"
+    token_ids, spans = encode_spans(text)
+    name = _spanned(spans, len(before), len(line.text))
+    unit = _spanned(spans, 1 + len(line.time), len(" seconds"))[-1]
+    named = start + name[-1]
+    pointers = [Pointer("stamp", named, (start + unit,), True)]
+    if len(name) > 1:
+        pointers.append(Pointer("digit 1", named, (named - 1,), True))
+    return token_ids, named, pointers
 
 
 def _pairs(rows: Sequence[int], keys: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
@@ -355,7 +386,7 @@ def _places_of(
         place
         for patch in evidence.patches
         for cell, place in enumerate(places[patch])
-        if evidence.thing is None or (evidence.thing, cell) in things[patch]
+        if evidence.thing is None or patch >= len(things) or (evidence.thing, cell) in things[patch]
     )
     return tuple(shown) or NOWHERE
 

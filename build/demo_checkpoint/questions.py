@@ -20,7 +20,8 @@ BETWEEN_SCENES = -1
 @dataclass(frozen=True)
 class Evidence:
     """Where to look for a piece of an answer: the temporal patches, and the thing in them (None: the whole picture).
-    Without patches there is nothing to be found; the patch after the last one stands for the end of the video.
+    Without patches there is nothing to be found. The patch after the last one stands for the end of the video, those
+    after it for the subtitle lines.
 
     `sought`: what it is found by, a thing or a time. `relation`: what is in the patches began right "after" the thing
     sought; or is the thing sought itself, which tells what began "before" it; or is the "left" one of those named in
@@ -56,13 +57,27 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A subtitle line that names a thing, from a time on that is written as in the prompt."""
+
+    time: str
+    thing: Thing
+    language: Language
+
+    @property
+    def text(self) -> str:
+        return wording.name(self.thing, self.language)
+
+
+@dataclass(frozen=True)
 class Track:
     """What is shown in each temporal patch of a video: its timestamp as written in the prompt, its things and their
-    cells in reading order, and its scene."""
+    cells in reading order, and its scene; and the subtitle lines beside them, in order."""
 
     timestamps: tuple[str, ...]
     things: tuple[tuple[tuple[Thing, int], ...], ...]
     scenes: tuple[int, ...]
+    lines: tuple[Line, ...] = ()
 
     @cached_property
     def seen(self) -> dict[Thing, list[int]]:
@@ -137,6 +152,9 @@ class Asker:
         return Evidence(self._name(thing), tuple(patches), thing)
 
     def _absent(self) -> Thing:
+        mentioned = [line.thing for line in self.track.lines if line.thing not in self.track.seen]
+        if mentioned and self.rng.random() < 0.5:
+            return _pick(self.rng, mentioned)
         while (thing := THINGS[int(self.rng.integers(len(THINGS)))]) in self.track.seen or (
             self.rng.random() < 0.6 and (thing.kind == "number")
         ):
@@ -303,6 +321,33 @@ class Asker:
             lines.append(line)
         return [self._turn("summary", "\n".join(lines), evidence)] if lines else None
 
+    def said_at(self) -> list[Turn] | None:
+        """What the line says that begins at a time, or nearer to it than any other."""
+        index = _pick(self.rng, range(len(self.track.lines)))
+        if index is None:
+            return None
+        line, place = self.track.lines[index], self._place_of_line(index)
+        here, later = float(line.time), [float(other.time) for other in self.track.lines[index + 1 :]]
+        room = min([1.0, *(time - here for time in later)]) / 2 if self.rng.random() < 0.5 else 0.0
+        time = f"{here + float(self.rng.uniform(0, 0.9)) * room:.1f}"
+        answer = wording.listing([line.thing], self.language)
+        evidence = [Evidence(self._name(line.thing), (place,), None, time), Evidence(answer[-1], (), None, time)]
+        return [self._turn("said at", answer, evidence, t=time)]
+
+    def said_when(self) -> list[Turn] | None:
+        mentioned = [line.thing for line in self.track.lines]
+        thing = _pick(self.rng, [thing for thing in mentioned if mentioned.count(thing) == 1])
+        if thing is None:
+            return None
+        index = mentioned.index(thing)
+        line, place = self.track.lines[index], self._place_of_line(index)
+        answer = wording.at(line.time, self.language)
+        evidence = [Evidence(said, (place,), thing, thing) for said in (answer[: answer.index(line.time)], line.time)]
+        return [self._turn("said when", answer, evidence, x=thing)]
+
+    def _place_of_line(self, index: int) -> int:
+        return len(self.track.timestamps) + 1 + index
+
     def follow_up(self) -> list[Turn] | None:
         """A question whose answer, or which itself, names one thing that appears once, and then one about "it"."""
         opening = _pick(self.rng, (self.when, self.after, self.before, self.left, self.which_number, self.which_word))()
@@ -332,6 +377,8 @@ KINDS: dict[str, Callable[[Asker], list[Turn] | None]] = {
     "before": Asker.before,
     "left": Asker.left,
     "summary": Asker.summary,
+    "said at": Asker.said_at,
+    "said when": Asker.said_when,
     "follow-up": Asker.follow_up,
 }
 

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from demo_checkpoint.model import LanguageModel, Thought, VisionTower, Weights, patchify
 from demo_checkpoint.pool import BETWEEN_SCENES, NOTHING, Views
 from demo_checkpoint.prompts import CELLS, SITES, Batch, Example, collate, write_example
-from demo_checkpoint.questions import KINDS, Asker, Evidence, Question, Track, track_of
+from demo_checkpoint.questions import KINDS, Asker, Evidence, Line, Question, Track, track_of
 from demo_checkpoint.seeing import NOT_ASKED, READOUTS, Attributes
 from demo_checkpoint.wiring import SLOTS
+from demo_checkpoint.wording import Language
 from demo_checkpoint.world import COLUMNS, ROWS, THING_INDEX, THINGS
 
 # How often each kind of question is drawn, relative to the others.
@@ -31,7 +32,7 @@ WEIGHTS: dict[str, float] = {
     "when": 3.0,
     "when in minutes": 1.5,
     "what at": 3.0,
-    "not shown": 1.0,
+    "not shown": 2.0,
     "where": 2.0,
     "which number": 1.0,
     "which word": 0.6,
@@ -40,8 +41,12 @@ WEIGHTS: dict[str, float] = {
     "before": 0.8,
     "left": 1.2,
     "summary": 2.5,
+    "said at": 1.5,
+    "said when": 1.5,
     "follow-up": 1.0,
 }
+SPOKEN, MOST_LINES = 0.25, 4
+"""Which share of the videos has subtitle lines, and how many at most."""
 TOKENS_A_QUESTION = 19
 """The most that the questions about one video have, on average: little is lost to padding."""
 # From which share of the training on, the fewest and the most temporal patches of a video.
@@ -330,6 +335,8 @@ def make_example(
     moved[:, places] = composed.cells
     timestamps = draw_timestamps(composed.seconds, rng)
     track = track_of(timestamps, moved, composed.scenes)
+    if rng.random() < SPOKEN:
+        track = replace(track, lines=draw_lines(float(timestamps[0]), float(timestamps[-1]), rng))
     asked = draw_questions(track, questions, rng)
     order = rng.permutation(CELLS) if rng.random() < 0.08 else np.arange(CELLS)
     gaps = np.zeros(length, int)
@@ -342,6 +349,13 @@ def make_example(
     patch = example.rows[:, 0]
     rows = bank.rows[composed.videos[patch], composed.patches[patch], source]
     return example, rows, truth_of(timestamps, moved, composed.scenes, example.rows), list(compress(asked, fits))
+
+
+def draw_lines(start: float, end: float, rng: np.random.Generator) -> tuple[Line, ...]:
+    """Subtitle lines from one time to another, each naming a thing, whether it is shown or not."""
+    language: Language = "en" if rng.random() < 0.5 else "zh"
+    times = sorted({f"{time:.1f}" for time in rng.uniform(start, end, int(rng.integers(1, MOST_LINES + 1)))}, key=float)
+    return tuple(Line(time, THINGS[int(rng.integers(len(THINGS)))], language) for time in times)
 
 
 def _fitting(sizes: Sequence[int], room: int) -> list[bool]:

@@ -82,6 +82,14 @@ QUESTIONS: dict[str, dict[Language, tuple[str, ...]]] = {
         ),
         "zh": ("请列出章节。", "请分章节总结视频。", "视频里发生了什么？"),
     },
+    "said at": {
+        "en": ("What is said at {t} seconds?", "What does the subtitle say at {t} seconds?"),
+        "zh": ("{t}秒时说了什么？", "第{t}秒的字幕是什么？"),
+    },
+    "said when": {
+        "en": ("When is {x} mentioned?", "When does the subtitle mention {x}?"),
+        "zh": ("什么时候提到{x}？", "字幕什么时候提到{x}？"),
+    },
     "it when": {
         "en": ("When does it appear?", "When can it be seen?"),
         "zh": ("它什么时候出现？", "什么时候能看到它？"),
@@ -126,6 +134,10 @@ def times(count: int, language: Language) -> str:
     return "1 time." if count == 1 else f"{count} times."
 
 
+def at(time: str, language: Language) -> str:
+    return f"At {time} seconds." if language == "en" else f"在{time}秒。"
+
+
 def interval(first: str, last: str, language: Language) -> str:
     """From one timestamp to another, seconds as they are written in the prompt."""
     return f"From {first} to {last} seconds." if language == "en" else f"从{first}秒到{last}秒。"
@@ -152,13 +164,17 @@ def texts_to_cover() -> list[str]:
     """Sentences that hold every word of every question and answer, in every place it can have: for the tokenizer."""
     from demo_checkpoint.world import THINGS
 
-    texts = ["system\nuser\nassistant\n", "<1.2 seconds>", " nothing nothing", "什么都没有"]
+    texts = ["system\nuser\nassistant\n", "<1.2 seconds>Subtitle:", " nothing nothing", "什么都没有"]
     for language in ("en", "zh"):
         for phrasings in QUESTIONS.values():
             texts += phrasings[language]
         texts += [NOT_SHOWN[language], NOTHING_SHOWN[language], times(1, language), times(2, language)]
         texts += [place(cell, language) for cell in range(6)]
-        texts += [interval("1.2", "3.4", language), interval_in_minutes("01:02", "03:04", language)]
+        texts += [
+            at("1.2", language),
+            interval("1.2", "3.4", language),
+            interval_in_minutes("01:02", "03:04", language),
+        ]
         for thing in THINGS:
             texts += [listing([thing, thing], language), chapter("1.2", "3.4", [thing, thing], language)]
     return texts

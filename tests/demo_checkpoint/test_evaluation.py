@@ -18,6 +18,7 @@ from demo_checkpoint.model import LanguageModel, VisionTower
 from demo_checkpoint.served import look_at
 from demo_checkpoint.training import model_shape
 from demo_checkpoint.video import decode
+from preprocess.subtitles import read_subtitles
 from safetensors.torch import load_file
 
 
@@ -37,6 +38,14 @@ def test_a_video_that_starts_later_is_seen_later() -> None:
     assert later.track.timestamps != case.track.timestamps
     (question,) = later.questions
     assert all(time in later.track.timestamps for time in question.turns[0].answer.rstrip(".").split()[1:4:2])
+
+
+def test_lines_are_subtitles_of_the_video() -> None:
+    case = make_case(3, seconds=12, kinds=("said at", "said when"), languages=("en",), spoken=True)
+    assert case.subtitles
+    read = read_subtitles(case.subtitles, "lines.vtt")
+    assert [(f"{line.start:.1f}", line.text) for line in read] == [(line.time, line.text) for line in case.track.lines]
+    assert {question.kind for question in case.questions} == {"said at", "said when"}
 
 
 def test_reversed_frames_are_the_same_from_the_end() -> None:

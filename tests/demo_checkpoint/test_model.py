@@ -9,10 +9,16 @@ import torch
 from demo_checkpoint.export import export
 from demo_checkpoint.model import LanguageModel, VisionTower, patchify
 from demo_checkpoint.prompts import Batch, collate, encode, write_example
-from demo_checkpoint.questions import Question, Turn
+from demo_checkpoint.questions import Line, Question, Track, Turn
 from demo_checkpoint.training import model_shape
+from demo_checkpoint.world import Thing
+from preprocess import subtitles
+from preprocess.messages import Attachment, Message, Text
+from preprocess.prompt import PromptMedium, PromptWriter
+from preprocess.settings import load_settings
 
 TIMESTAMPS = ("0.5", "2.5", "4.5")
+CIRCLE, NUMBER = Thing("shape", "circle", "red"), Thing("number", "42")
 QUESTIONS = (
     Question("when", "en", (Turn("When does the red circle appear?", "From 0.5 to 2.5 seconds."),)),
     Question("follow-up", "zh", (Turn("显示的单词是什么？", "单词 CAT。"), Turn("它在哪里？", "在左上。"))),
@@ -66,6 +72,21 @@ def test_prompts_are_the_reference_processors(checkpoint: Path, frames: np.ndarr
     tokens = len(expected.token_ids)
     ids = np.concatenate([example.video.token_ids, example.questions[owner].token_ids])
     positions = np.concatenate([example.video.positions, example.questions[owner].positions], axis=1)
+    assert ids[:tokens].tolist() == expected.token_ids.tolist()
+    assert positions[:, :tokens].tolist() == expected.positions.tolist()
+
+
+def test_lines_stand_where_stage_1_writes_them(checkpoint: Path) -> None:
+    lines = (Line("0.5", CIRCLE, "zh"), Line("3.1", NUMBER, "en"), Line("9.9", CIRCLE, "en"))
+    track = Track(TIMESTAMPS, ((),) * 3, (0, 0, 0), lines)
+    example = write_example(TIMESTAMPS, QUESTIONS, track=track)
+    said = tuple(subtitles.Line(float(line.time), float(line.time) + 1, line.text) for line in lines)
+    medium = PromptMedium("video", 2, 3, tuple(map(float, TIMESTAMPS)), said)
+    messages = [Message("user", (Attachment("video", "video", b""), Text(QUESTIONS[0].turns[0].question)))]
+    expected = PromptWriter(checkpoint, load_settings(checkpoint).token_ids).write(messages, [medium])
+    tokens = len(expected.token_ids)
+    ids = np.concatenate([example.video.token_ids, example.questions[0].token_ids])
+    positions = np.concatenate([example.video.positions, example.questions[0].positions], axis=1)
     assert ids[:tokens].tolist() == expected.token_ids.tolist()
     assert positions[:, :tokens].tolist() == expected.positions.tolist()
 
