@@ -1,5 +1,6 @@
 """The parts of the training that can be wrong without anyone noticing."""
 
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -8,9 +9,11 @@ from demo_checkpoint import wording
 from demo_checkpoint.model import LanguageModel, Thought, Weights
 from demo_checkpoint.pool import BETWEEN_SCENES, NOTHING
 from demo_checkpoint.prompts import Example, Tokens, collate, special, tokenizer, write_example
-from demo_checkpoint.questions import Asker, Question, Track, Turn
+from demo_checkpoint.questions import Asker, Line, Question, Track, Turn
 from demo_checkpoint.seeing import NOT_ASKED
 from demo_checkpoint.telling import (
+    LONGEST_SECONDS,
+    TOKENS_A_QUESTION,
     Bank,
     compose,
     draw_timestamps,
@@ -72,7 +75,7 @@ def test_rows_stay_with_what_they_show() -> None:
     thing."""
     source = bank()
     checked = 0
-    for seed in range(60):
+    for seed in range(90):
         example, rows, truth, asked = make_example(source, 4, 8, np.random.default_rng(seed))
         vision = np.flatnonzero(example.video.token_ids == special("<|video_pad|>"))
         time, row, column = example.video.positions[:, vision]
@@ -200,6 +203,23 @@ def test_chapters_are_found_by_where_their_scene_begins() -> None:
     assert found["green"] == {(1, 5), (2, 5)}
 
 
+def test_what_is_said_is_found_in_its_line() -> None:
+    lines = Line("0.4", CIRCLE, "en"), Line("1.9", STAR, "en")
+    track = replace(track_of_shown(), lines=lines)
+    asker = Asker(track, "en", np.random.default_rng(0))
+    asked = {kind: next(filter(None, (asker.ask(kind) for _ in range(20)))) for kind in ("said at", "said when")}
+    example = write_example(track.timestamps, list(asked.values()), track=track)
+    words = [tokenizer().decode([token]).strip() for token in example.video.token_ids]
+    for tokens, site, turn in zip(
+        example.questions, ("evidence by time", "evidence by thing"), (q.turns[0] for q in asked.values()), strict=True
+    ):
+        (key,) = {key for p in tokens.pointers if p.site == site for key in p.keys if key}
+        line = next(line for line in lines if line.thing.name in turn.answer or line.time in turn.answer)
+        assert (words[key - 1], words[key]) == (line.thing.colour, line.thing.name)
+        ((unit,),) = (p.keys for p in example.video.pointers if p.site == "stamp" and p.row == key)
+        assert "".join(words[unit - 3 : unit]) == line.time
+
+
 def test_time_units_point_at_their_digits() -> None:
     example = write_example(["12.5"], [])
     keys = {pointer.site: pointer.keys for pointer in example.video.pointers if pointer.site.startswith("digit")}
@@ -223,6 +243,21 @@ def test_timestamps_rise() -> None:
         assert all(float(earlier) < float(later) for earlier, later in pairwise(texts))
 
 
+def test_no_video_is_longer_than_the_longest_however_often_it_is_looked_at() -> None:
+    for seed in range(50):
+        times = list(map(float, draw_timestamps(np.arange(64) + 0.25, np.random.default_rng(seed))))
+        assert LONGEST_SECONDS / 2 < times[-1] - times[0] <= LONGEST_SECONDS
+        assert len(set(times)) == 64
+
+
+def test_questions_fill_the_room_that_there_is() -> None:
+    for length, questions in ((8, 12), (48, 24)):
+        example, *_, asked = make_example(bank(), length, questions, np.random.default_rng(0))
+        sizes = list(map(len, example.questions))
+        assert len(asked) == len(sizes) > 1
+        assert sum(sizes[1:]) <= questions * TOKENS_A_QUESTION - sizes[0]
+
+
 def test_what_is_noted_of_visual_tokens() -> None:
     """A circle in two scenes, a patch between them with a cut inside, and a star that begins with the second scene."""
     circle, star = 3, 7
@@ -240,6 +275,10 @@ def test_what_is_noted_of_visual_tokens() -> None:
         [6, 0, 5, 8],
     ]
     assert truth.digits_before.view(5, 6, 4)[3, 0].tolist() == [0, 7, 1, 2]
+    scene = truth.digits_of_scene.view(5, 6, 4)
+    assert scene[[1, 3], 0].tolist() == [[0, 0, 0, 5]] * 2
+    assert scene[4, 0].tolist() == [0, 7, 3, 3]
+    assert (scene[[0, 2]] == NOT_ASKED).all()
     assert (truth.digits_before.view(5, 6, 4)[[0, 1, 2, 4]] == NOT_ASKED).all()
     assert table["things"][3] == [len(THINGS), len(THINGS), circle, len(THINGS), len(THINGS), star]
     assert [table["begins"][patch][cell] for patch, cell in ((0, 0), (1, 0), (3, 2), (4, 2), (3, 5))] == [1, 0, 1, 0, 1]
