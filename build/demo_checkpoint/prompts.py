@@ -182,9 +182,9 @@ def write_example(
 ) -> Example:
     """The prompt of a video and its questions.
 
-    `track`: what is shown, for the pointers. `order` `[6]` writes the visual
-    tokens of every temporal patch in another order, each with its own position, so that place cannot be read from
-    order; `gaps` `[patches]` are added to the positions before each patch, so that far apart is familiar.
+    `track`: what is shown, for the pointers, and the subtitle lines. `order` `[6]` writes the visual tokens of every
+    temporal patch in another order, each with its own position, so that place cannot be read from order; `gaps`
+    `[patches]` are added to the positions before each patch, so that far apart is familiar.
     """
     token_ids: list[int] = list(encode("<|im_start|>user\n<|vision_start|>"))
     positions: list[tuple[int, int, int]] = [(i, i, i) for i in range(len(token_ids))]
@@ -311,7 +311,8 @@ def _thing_pointers(things: Sequence[Sequence[tuple[Thing, int]]], places: Seque
 def _scene_pointers(scenes: Sequence[int], places: Sequence[Sequence[int]], *, end: int) -> list[Pointer]:
     """`end`: the last token of the video, which takes the last scene's last time."""
     pointers = []
-    begun, last = NOWHERE, NOWHERE
+    begun: tuple[int, ...] = NOWHERE
+    last: tuple[int, ...] = NOWHERE
     current = BETWEEN_SCENES
     for scene, mine in zip(scenes, map(tuple, places), strict=True):
         if scene == BETWEEN_SCENES:
