@@ -204,7 +204,7 @@ def follow_scenes(attention: Attention) -> None:
     """Beside what has a time itself, answers look at what has it as its scene's start, for things and for times."""
     shape = attention.shape
     half = shape.head_dim // 2
-    slow = torch.cat([torch.arange(SLOW_FROM, half - 2), half + torch.arange(SLOW_FROM, half - 2)])
+    slow = _slow(half)
     size = 10 * PLACES
     for head, ways in ((1, (THING, FOUND_THING)), (3, (SLOTS["time"], SLOTS["found time"]))):
         directions = torch.linalg.qr(torch.randn(size, size))[0][: len(slow)]
@@ -277,13 +277,19 @@ def _carry(attention: Attention, head: int, ways: list[tuple[slice, slice]], *, 
         start += size
 
 
+def _slow(half: int) -> Tensor:
+    """The dimensions of a head that compare contents; the slowest two frequencies are taken."""
+    pairs = torch.arange(SLOW_FROM, half - 2)
+    return torch.cat([pairs, half + pairs])
+
+
 def _compare(attention: Attention, head: int, own: slice, other: slice) -> None:
     """Answers look at the part of a picture that has in the dimensions `other` what they have in `own`, wherever it
     is."""
     shape = attention.shape
     half = shape.head_dim // 2
     there = half - 1
-    slow = torch.cat([torch.arange(SLOW_FROM, there - 1), half + torch.arange(SLOW_FROM, there - 1)])
+    slow = _slow(half)
     size = own.stop - own.start
     directions = torch.linalg.qr(torch.randn(size, size))[0][: len(slow)]
     queries = _part(attention.q_proj, head, shape)

@@ -154,9 +154,10 @@ def minutes(seconds: float) -> str:
 
 def chapter(first: str, last: str, things: Sequence[Thing], language: Language) -> str:
     """What is shown, then when: which chapter is next, the end of the one before says."""
-    shown = COMMA[language].join(name(thing, language) for thing in things) or NOTHING_SHOWN[language][:-1]
+    names = COMMA[language].join(name(thing, language) for thing in things)
+    shown = (sentence(names, language) if names else NOTHING_SHOWN[language])[:-1]
     if language == "en":
-        return f"{shown[0].upper()}{shown[1:]}{COLON[language]} {first} seconds to {last} seconds"
+        return f"{shown}{COLON[language]} {first} seconds to {last} seconds"
     return f"{shown}{COLON[language]}从{first}秒到{last}秒"
 
 
