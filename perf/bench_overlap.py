@@ -18,10 +18,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import report
@@ -30,10 +31,11 @@ from decoder.harness import Harness, Prompt, greedy, make_settings
 from encoder.chunk import MERGED_PATCHES, PATCH_VALUES, Chunk
 from encoder.session import VisionEncoder
 from media import make_video
-from memory import own_mib_of_family
+from memory import family, forget_peak, own_peak_mib
 from qwen3_vl_client import Client, Timeouts
 from serving import Server, assemble_checkpoint
 
+T = TypeVar("T")
 PACED = Path(__file__).parent / "paced"
 SHAPE = SHAPES["small"]
 FEATURE_WIDTH = SHAPE.hidden * (1 + len(SHAPE.deepstack_levels))
@@ -140,8 +142,8 @@ def prefill_alone(checkpoint: Path, asked: Asked) -> float:
 
 
 class Peaks:
-    """The most memory of its own that each stage has while the `with` block runs, looked at twenty times a second.
-    Stage 1's workers are part of it."""
+    """The most memory of its own that each stage has while the `with` block runs. Stage 1's workers are part of it:
+    each counts with its peak, as long as it runs."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = {stage: pids[stage] for stage in STAGES}
@@ -150,17 +152,32 @@ class Peaks:
         self.mib = dict.fromkeys(STAGES, 0.0)
 
     def __enter__(self) -> Peaks:
+        for pid in self._pids.values():
+            self._of_family(pid, forget_peak)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self._look()
 
     def _loop(self) -> None:
-        while not self._ended.wait(0.05):
-            for stage, pid in self._pids.items():
-                self.mib[stage] = max(self.mib[stage], own_mib_of_family(pid))
+        while not self._ended.wait(0.2):
+            self._look()
+
+    def _look(self) -> None:
+        for stage, pid in self._pids.items():
+            self.mib[stage] = max(self.mib[stage], sum(self._of_family(pid, own_peak_mib)))
+
+    @staticmethod
+    def _of_family(pid: int, look: Callable[[int], T]) -> list[T]:
+        seen = []
+        for member in family(pid):
+            # It may have ended meanwhile.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                seen.append(look(member))
+        return seen
 
 
 def main() -> None:

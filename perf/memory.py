@@ -10,8 +10,29 @@ import psutil
 
 def own_mib(pid: int) -> float:
     """Resident; tensors in shared memory are not part of it."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon:")), 0.0)
+    return _status_mib(pid).get("RssAnon", 0.0)
+
+
+def own_peak_mib(pid: int) -> float:
+    """The most that was resident since the start or `forget_peak`, in the blink between two looks too: less what is
+    not the process's own now, which hardly changes."""
+    status = _status_mib(pid)
+    return status.get("VmHWM", 0.0) - status.get("RssFile", 0.0) - status.get("RssShmem", 0.0)
+
+
+def forget_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def family(pid: int) -> list[int]:
+    """The process and all that it started."""
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def _status_mib(pid: int) -> dict[str, float]:
+    """The lines of /proc/PID/status that tell a size. Empty for a process that has ended and is not yet waited for."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {line[0].rstrip(":"): int(line[1]) / 1024 for line in lines if line[-1] == "kB"}
 
 
 def own_mib_of_family(pid: int) -> float:

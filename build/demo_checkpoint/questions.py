@@ -126,6 +126,11 @@ def _pick(rng: np.random.Generator, items: Sequence[Any]) -> Any:
     return items[int(rng.integers(len(items)))] if items else None
 
 
+def _share_a_digit(one: Thing, other: Thing) -> bool:
+    numbers = one.kind == other.kind == "number"
+    return numbers and any(digit == there for digit, there in zip(one.name, other.name, strict=True))
+
+
 class Asker:
     """Draws questions of each kind about one video in one language; a method returns None where the video offers
     nothing to ask."""
@@ -152,10 +157,15 @@ class Asker:
         return Evidence(self._name(thing), tuple(patches), thing)
 
     def _absent(self) -> Thing:
-        mentioned = [line.thing for line in self.track.lines if line.thing not in self.track.seen]
+        """Often what a subtitle line mentions, or a number that is nearly the one shown."""
+        seen = self.track.seen
+        mentioned = [line.thing for line in self.track.lines if line.thing not in seen]
         if mentioned and self.rng.random() < 0.5:
             return _pick(self.rng, mentioned)
-        while (thing := THINGS[int(self.rng.integers(len(THINGS)))]) in self.track.seen or (
+        alike = [thing for thing in THINGS if thing not in seen and any(_share_a_digit(thing, other) for other in seen)]
+        if alike and self.rng.random() < 0.3:
+            return _pick(self.rng, alike)
+        while (thing := THINGS[int(self.rng.integers(len(THINGS)))]) in seen or (
             self.rng.random() < 0.6 and (thing.kind == "number")
         ):
             pass

@@ -150,10 +150,10 @@ def draw_timestamps(seconds: np.ndarray, rng: np.random.Generator) -> list[str]:
         seconds = seconds * (rng.uniform(0.7, 1) * LONGEST_SECONDS / span)
     elif rng.random() < 0.2:
         seconds = seconds * np.exp(rng.uniform(np.log(0.5), np.log(min(4, LONGEST_SECONDS / span))))
-    if rng.random() < 0.4:
-        seconds = seconds + rng.choice(
-            [rng.uniform(0, 30), rng.uniform(0, 120), rng.uniform(0, 990)], p=[0.4, 0.35, 0.25]
-        )
+    if rng.random() < 0.6:
+        # Some pass 100 seconds: only then have times of one video different numbers of digits.
+        starts = [rng.uniform(0, 30), rng.uniform(0, 120), rng.uniform(0, 990), 100 - rng.uniform(0, LONGEST_SECONDS)]
+        seconds = seconds + rng.choice(starts, p=[0.2, 0.4, 0.25, 0.15])
     steps = np.arange(len(seconds))
     tenths = np.maximum.accumulate((seconds * 10).round().astype(int) - steps) + steps
     return [f"{tenth / 10:.1f}" for tenth in tenths]

@@ -105,21 +105,24 @@ def test_rotary_positions_are_interleaved_as_in_transformers(any_checkpoint: Pat
 
 
 def test_attention_is_causal_over_each_spans_own_context() -> None:
-    """Against a plain softmax; chunked prefill after two runs and scattered tokens, a whole prefill, a decode step."""
+    """Against a plain softmax; chunked prefill after two runs and scattered tokens, a whole prefill, decode steps
+    after two runs and after one."""
     torch.manual_seed(0)
     heads, kv_heads, width = 6, 2, 16
     cached_keys, cached_values = torch.randn(2, 100, kv_heads, width)
-    queries = torch.randn(5 + 7 + 1, heads, width)
+    queries = torch.randn(5 + 7 + 1 + 1, heads, width)
     places = [
         torch.tensor([9, 3, 4, 5, 50, 51, 52, 60, 61, 62, 63, 64]),
         torch.arange(20, 27),
         torch.tensor([*range(70, 80), *range(30, 40)]),
+        torch.arange(80, 100),
     ]
-    keys, values = (torch.cat([s[places[0][-5:]], s[20:27], s[39:40]]) for s in (cached_keys, cached_values))
+    keys, values = (torch.cat([s[places[0][-5:]], s[20:27], s[39:40], s[99:]]) for s in (cached_keys, cached_values))
     spans = (
         Span(0, 5, Context((slice(3, 6), slice(50, 53)), torch.tensor([9]))),
         Span(5, 12, Context((), torch.empty(0, dtype=torch.long))),
         Span(12, 13, Context((slice(70, 80), slice(30, 40)), torch.empty(0, dtype=torch.long))),
+        Span(13, 14, Context((slice(80, 100),), torch.empty(0, dtype=torch.long))),
     )
     cached = (FloatStates(states.transpose(0, 1), torch.float32) for states in (cached_keys, cached_values))
     ours = paged_attention(queries, keys, values, *cached, spans).unflatten(1, (heads, width))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -32,15 +32,25 @@ def paged_attention(
     outputs = []
     for span, own in zip(spans, grouped.split([span.end - span.begin for span in spans]), strict=True):
         if len(own) == 1:
-            # Seen this way, a single token has the layout that a part wants: nothing is moved in a decode step.
-            outputs.append(_merge(list(_context_parts(own, cached_keys, cached_values, span.context))))
+            outputs.append(_decode_attention(own, cached_keys, cached_values, span.context))
             continue
         tokens, kv_heads, group, width = own.shape
         by_head = own.permute(1, 2, 0, 3).reshape(1, kv_heads, group * tokens, width)
-        parts = list(_context_parts(by_head, cached_keys, cached_values, span.context))
+        places = _places(span.context, cached_keys.most_tokens)
+        parts = list(_context_parts(by_head, cached_keys, cached_values, places))
         parts.append(_causal_part(by_head, keys[span.begin : span.end], values[span.begin : span.end]))
         outputs.append(_merge(parts).view(kv_heads, group, tokens, width).permute(2, 0, 1, 3))
     return torch.cat(outputs).flatten(1)
+
+
+def _decode_attention(queries: torch.Tensor, keys: KeptStates, values: KeptStates, context: Context) -> torch.Tensor:
+    """Of a single token, whose queries [1, kv heads, group, head_dim] have the layout that a part wants as they are."""
+    places = list(_places(context, keys.most_tokens))
+    if len(places) == 1 and queries.device.type == "cpu" and queries.dtype == torch.float32:
+        # For so few queries, plain products read a long context faster than the kernel that saves keeping the scores.
+        scores = torch.bmm(queries[0] * queries.shape[3] ** -0.5, keys.read(places[0]).transpose(1, 2))
+        return torch.bmm(scores.softmax(dim=2), values.read(places[0])).unsqueeze(0)
+    return _merge(list(_context_parts(queries, keys, values, places)))
 
 
 def _merge(parts: list[Part]) -> torch.Tensor:
@@ -52,9 +62,11 @@ def _merge(parts: list[Part]) -> torch.Tensor:
     return (results * weights.unsqueeze(-1)).sum(dim=0).to(results.dtype)
 
 
-def _context_parts(queries: torch.Tensor, keys: KeptStates, values: KeptStates, context: Context) -> Iterator[Part]:
+def _context_parts(
+    queries: torch.Tensor, keys: KeptStates, values: KeptStates, places: Iterable[Place]
+) -> Iterator[Part]:
     """All queries see all keys."""
-    for place in _places(context, keys.most_tokens):
+    for place in places:
         # A slice reads the cache in place, in the precision that is computed with; an index tensor copies.
         yield _flash_attention(queries, keys.read(place).unsqueeze(0), values.read(place).unsqueeze(0))
 
