@@ -8,9 +8,10 @@ the cells of two rows and three columns.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -109,10 +110,11 @@ class Script:
 
     def scene_index(self, seconds: float) -> int:
         """The scene at a time; the first or the last one outside of the video."""
-        for index, scene in enumerate(self.scenes):
-            if seconds < scene.end:
-                return index
-        return len(self.scenes) - 1
+        return min(bisect_right(self._ends, seconds), len(self.scenes) - 1)
+
+    @cached_property
+    def _ends(self) -> list[float]:
+        return [scene.end for scene in self.scenes]
 
     def shown(self, seconds: float) -> tuple[Sighting, ...]:
         """What can be seen at a time: nothing while a fade is darker than half."""
@@ -198,17 +200,18 @@ def _make_scene(rng: np.random.Generator, start: float, end: float, cast: list[T
             )
         )
     if rng.random() < 0.12 and len(things) < 2 and not moving:
-        appearances.append(_make_blink(rng, start, end, {spot[0] for spot in spots}, cast))
+        appearances.append(_make_blink(rng, start, end, {spot[0] for spot in spots}, {*cast, *before}))
     return Scene(start, end, int(rng.integers(2**31)), fade, tuple(appearances))
 
 
 def _make_blink(
-    rng: np.random.Generator, start: float, end: float, taken: set[tuple[int, int]], cast: list[Thing]
+    rng: np.random.Generator, start: float, end: float, taken: set[tuple[int, int]], others: set[Thing]
 ) -> Appearance:
-    """A shape that flashes for a fifth of a second: too short for the sampler to rely on, and never asked about."""
+    """A shape, none of the `others`, that flashes for a fifth of a second: too short for the sampler to rely on, and
+    never asked about."""
     free = [(row, column) for row in range(ROWS) for column in range(COLUMNS) if (row, column) not in taken]
     spot = _pixel(free[int(rng.integers(len(free)))], np.zeros(2))
-    shapes = [thing for thing in THINGS if thing.kind == "shape" and thing not in cast]
+    shapes = [thing for thing in THINGS if thing.kind == "shape" and thing not in others]
     begin = float(rng.uniform(start + 0.3, end - 0.6))
     return Appearance(shapes[int(rng.integers(len(shapes)))], begin, begin + 0.2, spot, spot, size=22)
 
