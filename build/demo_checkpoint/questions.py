@@ -216,10 +216,14 @@ class Asker:
 
     def _time_near(self, patch: int) -> str:
         """The patch's timestamp, or a time nearer to it than to any other, towards one that shows the same."""
-        timestamps = self.track.timestamps
+        timestamps, things, scenes = self.track.timestamps, self.track.things, self.track.scenes
         other = patch + (1 if self.rng.random() < 0.5 else -1)
         exactly = self.rng.random() < 0.5
-        if exactly or not 0 <= other < len(timestamps) or self.track.things[other] != self.track.things[patch]:
+        if (
+            exactly
+            or not 0 <= other < len(timestamps)
+            or (things[other], scenes[other]) != (things[patch], scenes[patch])
+        ):
             return timestamps[patch]
         here, there = float(timestamps[patch]), float(timestamps[other])
         return f"{here + float(self.rng.uniform(0, 0.5)) * (there - here):.1f}"

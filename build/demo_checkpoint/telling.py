@@ -47,6 +47,8 @@ WEIGHTS: dict[str, float] = {
 }
 SPOKEN, MOST_LINES = 0.25, 4
 """Which share of the videos has subtitle lines, and how many at most."""
+SCATTERED = 0.25
+"""Which share of the videos has its scenes' times in no order (see `scatter`)."""
 TOKENS_A_QUESTION = 19
 """The most that the questions about one video have, on average: little is lost to padding."""
 # From which share of the training on, the fewest and the most temporal patches of a video.
@@ -156,6 +158,18 @@ def draw_timestamps(seconds: np.ndarray, rng: np.random.Generator) -> list[str]:
         seconds = seconds + rng.choice(starts, p=[0.2, 0.4, 0.25, 0.15])
     steps = np.arange(len(seconds))
     tenths = np.maximum.accumulate((seconds * 10).round().astype(int) - steps) + steps
+    return [f"{tenth / 10:.1f}" for tenth in tenths]
+
+
+def scatter(timestamps: Sequence[str], scenes: np.ndarray, rng: np.random.Generator) -> list[str]:
+    """Each scene some tens of seconds earlier or later, in no order: the tens and hundreds of a short video are hardly
+    different, and would be told from anywhere. Read where they are, they are right in a long one too."""
+    begins = np.flatnonzero(np.diff(scenes, prepend=scenes[0] - 1))
+    # Scenes of less than ten seconds that begin in different twenties have no time in common.
+    twenties = rng.permutation(10 if len(begins) <= 10 and rng.random() < 0.5 else max(50, len(begins)))
+    tenths = np.array([round(10 * float(time)) for time in timestamps])
+    for begin, part, twenty in zip(begins, np.split(tenths, begins[1:]), twenties, strict=False):
+        tenths[begin : begin + len(part)] = part - part[0] // 100 * 100 + 200 * twenty
     return [f"{tenth / 10:.1f}" for tenth in tenths]
 
 
@@ -334,8 +348,11 @@ def make_example(
     moved = np.empty_like(composed.cells)
     moved[:, places] = composed.cells
     timestamps = draw_timestamps(composed.seconds, rng)
+    scattered = rng.random() < SCATTERED
+    if scattered:
+        timestamps = scatter(timestamps, composed.scenes, rng)
     track = track_of(timestamps, moved, composed.scenes)
-    if rng.random() < SPOKEN:
+    if rng.random() < SPOKEN and not scattered:
         track = replace(track, lines=draw_lines(float(timestamps[0]), float(timestamps[-1]), rng))
     asked = draw_questions(track, questions, rng)
     order = rng.permutation(CELLS) if rng.random() < 0.08 else np.arange(CELLS)

@@ -21,6 +21,7 @@ from demo_checkpoint.telling import (
     make_example,
     pointing_loss,
     predict,
+    scatter,
     truth_of,
 )
 from demo_checkpoint.training import model_shape
@@ -248,6 +249,18 @@ def test_no_video_is_longer_than_the_longest_however_often_it_is_looked_at() -> 
         times = list(map(float, draw_timestamps(np.arange(64) + 0.25, np.random.default_rng(seed))))
         assert LONGEST_SECONDS / 2 < times[-1] - times[0] <= LONGEST_SECONDS
         assert len(set(times)) == 64
+
+
+def test_scattered_scenes_keep_their_pace_and_their_last_digits() -> None:
+    timestamps, scenes = ["0.3", "1.2", "2.0", "8.8", "9.5", "10.3", "13.1"], np.array([0, 0, -1, 1, 1, 1, 2])
+    for seed in range(20):
+        times = scatter(timestamps, scenes, np.random.default_rng(seed))
+        assert [time[-3:] for time in times] == [f"{float(time) % 10:.1f}" for time in timestamps]
+        first, second = times[:2], times[3:6]
+        for part, spans in ((first, [0.9]), (second, [0.7, 0.8])):
+            assert [round(float(b) - float(a), 1) for a, b in pairwise(part)] == spans
+        assert len(set(times)) == len(times)
+    assert len({time[:-3] for time in times}) > 3
 
 
 def test_questions_fill_the_room_that_there_is() -> None:
