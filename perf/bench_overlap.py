@@ -18,11 +18,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import report
@@ -31,11 +30,10 @@ from decoder.harness import Harness, Prompt, greedy, make_settings
 from encoder.chunk import MERGED_PATCHES, PATCH_VALUES, Chunk
 from encoder.session import VisionEncoder
 from media import make_video
-from memory import family, forget_peak, own_peak_mib
+from memory import forget_peaks_of_family, own_peak_mib_of_family
 from qwen3_vl_client import Client, Timeouts
 from serving import Server, assemble_checkpoint
 
-T = TypeVar("T")
 PACED = Path(__file__).parent / "paced"
 SHAPE = SHAPES["small"]
 FEATURE_WIDTH = SHAPE.hidden * (1 + len(SHAPE.deepstack_levels))
@@ -159,7 +157,7 @@ class Peaks:
 
     def __enter__(self) -> Peaks:
         for pid in self._pids.values():
-            self._of_family(pid, forget_peak)
+            forget_peaks_of_family(pid)
         self._thread.start()
         return self
 
@@ -174,16 +172,7 @@ class Peaks:
 
     def _look(self) -> None:
         for stage, pid in self._pids.items():
-            self.mib[stage] = max(self.mib[stage], sum(self._of_family(pid, own_peak_mib)))
-
-    @staticmethod
-    def _of_family(pid: int, look: Callable[[int], T]) -> list[T]:
-        seen = []
-        for member in family(pid):
-            # It may have ended meanwhile.
-            with suppress(FileNotFoundError, ProcessLookupError):
-                seen.append(look(member))
-        return seen
+            self.mib[stage] = max(self.mib[stage], own_peak_mib_of_family(pid))
 
 
 def main() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
+
+T = TypeVar("T")
 
 
 def own_mib(pid: int) -> float:
@@ -24,17 +28,6 @@ def forget_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def family(pid: int) -> list[int]:
-    """The process and all that it started."""
-    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-
-
-def _status_mib(pid: int) -> dict[str, float]:
-    """The lines of /proc/PID/status that tell a size. Empty for a process that has ended and is not yet waited for."""
-    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return {line[0].rstrip(":"): int(line[1]) / 1024 for line in lines if line[-1] == "kB"}
-
-
 def own_mib_of_family(pid: int) -> float:
     """Of the process and all that it started."""
     return own_mib(pid) + own_mib_of_children(pid)
@@ -42,8 +35,28 @@ def own_mib_of_family(pid: int) -> float:
 
 def own_mib_of_children(pid: int) -> float:
     """Of all that the process started, as far as they still run."""
-    total = 0.0
+    return sum(_of_children(pid, own_mib))
+
+
+def own_peak_mib_of_family(pid: int) -> float:
+    """Of the process and all that it started, each with its own peak as long as it runs."""
+    return own_peak_mib(pid) + sum(_of_children(pid, own_peak_mib))
+
+
+def forget_peaks_of_family(pid: int) -> None:
+    forget_peak(pid)
+    _of_children(pid, forget_peak)
+
+
+def _of_children(pid: int, look: Callable[[int], T]) -> list[T]:
+    seen = []
     for child in psutil.Process(pid).children(recursive=True):
         with suppress(FileNotFoundError, ProcessLookupError):
-            total += own_mib(child.pid)
-    return total
+            seen.append(look(child.pid))
+    return seen
+
+
+def _status_mib(pid: int) -> dict[str, float]:
+    """The lines of /proc/PID/status that tell a size. Empty for a process that has ended and is not yet waited for."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {line[0].rstrip(":"): int(line[1]) / 1024 for line in lines if line[-1] == "kB"}

@@ -38,7 +38,7 @@ def appearance(
 
 
 @pytest.mark.parametrize("duration", [4.0, 40.0, 2 * 3600.0])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(20))
 def test_scenes_follow_one_another_and_share_nothing_with_the_next(seed: int, duration: float) -> None:
     script = make_script(np.random.default_rng(seed), duration=duration)
     assert script.scenes[0].start == 0.0
