@@ -10,6 +10,7 @@ from engine.pytorch.attention import paged_attention
 from engine.pytorch.batch import Batch
 from engine.pytorch.kept_states import KeptStates
 from engine.pytorch.kv_cache import KVCache
+from engine.pytorch.rms_norm import RMSNorm
 from engine.pytorch.rotary import RotaryEmbedding, rotate
 from engine.pytorch.weights import LayerWeights, ModelWeights
 
@@ -21,6 +22,7 @@ class TextModel:
         self._config = config
         self._weights = weights
         self._rotary = RotaryEmbedding(config, weights.embeddings.device)
+        self._norm = RMSNorm(config.rms_norm_eps, weights.embeddings.device)
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """Writes the batch's keys and values into `cache`; returns logits [yielding, vocabulary] in float32."""
@@ -53,7 +55,7 @@ class TextModel:
         heads, kv_heads = self._config.num_attention_heads, self._config.num_key_value_heads
         qkv = layer.qkv(hidden).unflatten(1, (-1, self._config.head_dim))
         query_key, value = qkv.split((heads + kv_heads, kv_heads), dim=1)
-        query_key = rotate(self._norm(query_key, None) * layer.query_key_norm, *rotation)
+        query_key = rotate(self._norm(query_key) * layer.query_key_norm, *rotation)
         query, key = query_key.split((heads, kv_heads), dim=1)
         keys.write(batch.slots, key)
         values.write(batch.slots, value)
@@ -62,6 +64,3 @@ class TextModel:
     def _mlp(self, layer: LayerWeights, hidden: torch.Tensor) -> torch.Tensor:
         gate, up = layer.gate_up(hidden).chunk(2, dim=-1)
         return layer.down(F.silu(gate) * up)
-
-    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-        return F.rms_norm(hidden, hidden.shape[-1:], weight, self._config.rms_norm_eps)
