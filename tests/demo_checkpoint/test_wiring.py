@@ -94,6 +94,17 @@ def test_answers_mostly_look_at_their_evidence(batch: Batch, thought: Thought, s
     assert share(batch, thought, site).mean() > 8 / visual_tokens
 
 
+def test_in_the_last_layer_answers_look_at_their_own_question_only(batch: Batch) -> None:
+    pointers = batch.pointers["settled", "asked"]
+    layout = batch.layout
+    owners = batch.owners[layout.videos * layout.video_tokens :]
+    keys = pointers.keys - layout.video_tokens
+    assert keys.min() >= 0
+    assert torch.equal(owners[keys], owners[pointers.rows][pointers.owners])
+    assert (keys <= pointers.rows[pointers.owners]).all()
+    assert set(pointers.rows.tolist()) == set((batch.asked[-len(owners) :].nonzero()[:, 0] - 1).tolist())
+
+
 def test_words_for_what_is_seen_are_where_it_is_seen() -> None:
     model = LanguageModel(model_shape())
     wire(model)
