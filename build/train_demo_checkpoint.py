@@ -1,4 +1,4 @@
-"""Train the demo checkpoint from nothing, or go on where a training was interrupted.
+"""Train the demo checkpoint from nothing, go on where a training was interrupted, or go on from an exported checkpoint.
 
 python build/train_demo_checkpoint.py --device auto
 """
@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=Plan.workers, help="processes that make videos")
     parser.add_argument("--threads", type=int, default=None, help="of PyTorch on a CPU (default: all cores)")
     parser.add_argument("--state", type=Path, default=STATE, help="folder of the pool and the training state")
+    parser.add_argument("--start-from", type=Path, default=None, help="an exported checkpoint (default: nothing)")
     parser.add_argument("--export", type=Path, default=None, help="folder that the trained checkpoint is written to")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -35,6 +36,7 @@ def main() -> None:
             seed=arguments.seed,
             workers=arguments.workers,
             telling_steps=arguments.steps,
+            start_from=arguments.start_from,
         )
     )
     if arguments.export:

@@ -1,4 +1,4 @@
-"""Writes a trained model as a checkpoint in the published file format."""
+"""Writes a trained model as a checkpoint in the published file format, and reads it again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from checkpoint_factory import Shape, make_checkpoint
 from checkpoint_tokenizer import ADDED_TOKENS
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from demo_checkpoint.model import LanguageModel, ModelShape, VisionTower
 from demo_checkpoint.vocabulary import build_tokenizer
@@ -63,6 +63,23 @@ def published_weights(tower: VisionTower, model: LanguageModel) -> dict[str, tor
     for name, tensor in model.state_dict().items():
         weights[name if name.startswith("lm_head") else f"model.language_model.{name}"] = tensor
     return {name: tensor.detach().cpu().to(torch.bfloat16).contiguous() for name, tensor in weights.items()}
+
+
+def load_exported(folder: Path, shape: ModelShape) -> tuple[VisionTower, LanguageModel]:
+    """The float32 models whose parameters `export` wrote into `folder`.
+
+    Raises:
+        RuntimeError: They are not of that shape.
+    """
+    weights = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
+    tower, model = VisionTower(shape), LanguageModel(shape)
+    patches = "model.visual.patch_embed.proj.weight"
+    weights[patches] = weights[patches].flatten(1)
+    head = {name: weights.pop(name) for name in [*weights] if name.startswith("lm_head")}
+    for part, prefix, others in ((tower, "model.visual.", {}), (model, "model.language_model.", head)):
+        mine = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        part.load_state_dict(mine | others)
+    return tower, model
 
 
 def _factory_shape(shape: ModelShape) -> Shape:

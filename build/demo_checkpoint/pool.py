@@ -63,7 +63,7 @@ def make_views(seed: int) -> Views:
     script = make_script(rng, duration=duration)
     file = encode(draw_frames(script), script.frames_per_second, quality=int(rng.integers(18, 29)))
     sampler = str(rng.choice(["adaptive", "uniform"], p=[0.8, 0.2]))
-    question = f"At {rng.uniform(0, duration):.1f} seconds" if rng.random() < 0.3 else ""
+    question = f"At {rng.uniform(0, duration):.1f} seconds" if rng.random() < 0.5 else ""
     sampled = look_at(file, question, sampler=sampler)
     frames = sampled.frames[:PATCHES]
     # The truth is about the frames that are looked at.

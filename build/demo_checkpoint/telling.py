@@ -31,7 +31,7 @@ from demo_checkpoint.world import COLUMNS, ROWS, THING_INDEX, THINGS
 WEIGHTS: dict[str, float] = {
     "when": 3.0,
     "when in minutes": 1.5,
-    "what at": 3.0,
+    "what at": 4.0,
     "not shown": 2.0,
     "where": 2.0,
     "which number": 1.0,
@@ -40,7 +40,7 @@ WEIGHTS: dict[str, float] = {
     "after": 0.8,
     "before": 0.8,
     "left": 1.2,
-    "summary": 2.5,
+    "summary": 3.0,
     "said at": 1.5,
     "said when": 1.5,
     "follow-up": 1.0,
@@ -55,7 +55,7 @@ TOKENS_A_QUESTION = 19
 CURRICULUM: tuple[tuple[float, int, int], ...] = ((0.0, 1, 4), (0.1, 2, 8), (0.25, 3, 12), (0.6, 3, 16))
 LONGEST_SECONDS = 16.0
 """No video of the training is longer; what is longer is looked at more often (see `DENSE`)."""
-DENSE, DENSE_FROM, DENSE_PATCHES = 0.25, 0.5, (17, 96)
+DENSE, DENSE_FROM, DENSE_PATCHES = 0.35, 0.5, (17, 96)
 """Which share of the batches, from which share of the training on, has videos that are looked at so often: a long one
 has as many temporal patches in which a thing or a time can be mistaken for another."""
 DENSE_VIDEOS = 4
@@ -165,11 +165,12 @@ def scatter(timestamps: Sequence[str], scenes: np.ndarray, rng: np.random.Genera
     """Each scene some tens of seconds earlier or later, in no order: the tens and hundreds of a short video are hardly
     different, and would be told from anywhere. Read where they are, they are right in a long one too."""
     begins = np.flatnonzero(np.diff(scenes, prepend=scenes[0] - 1))
-    # Scenes of less than ten seconds that begin in different twenties have no time in common.
-    twenties = rng.permutation(10 if len(begins) <= 10 and rng.random() < 0.5 else max(50, len(begins)))
+    # Scenes of less than ten seconds that begin in the first twenty of different thirties have no time in common.
+    thirties = rng.permutation(10 if len(begins) <= 10 and rng.random() < 0.5 else max(33, len(begins)))
+    starts = 30 * thirties[: len(begins)] + 10 * rng.integers(2, size=len(begins))
     tenths = np.array([round(10 * float(time)) for time in timestamps])
-    for begin, part, twenty in zip(begins, np.split(tenths, begins[1:]), twenties, strict=False):
-        tenths[begin : begin + len(part)] = part - part[0] // 100 * 100 + 200 * twenty
+    for begin, part, start in zip(begins, np.split(tenths, begins[1:]), starts, strict=True):
+        tenths[begin : begin + len(part)] = part - part[0] // 100 * 100 + 10 * start
     return [f"{tenth / 10:.1f}" for tenth in tenths]
 
 

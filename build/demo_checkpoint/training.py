@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
 
+from demo_checkpoint.export import load_exported
 from demo_checkpoint.model import LanguageModel, ModelShape, VisionTower, patchify
 from demo_checkpoint.optimizers import Optimizers
 from demo_checkpoint.pool import Views, load_pool
@@ -47,7 +48,8 @@ AVERAGING = 0.02
 @dataclass(frozen=True)
 class Plan:
     """How much is trained, and where: the same plan, seed and device type give the same checkpoint, but for
-    interruptions."""
+    interruptions. `start_from`: an exported checkpoint, whose tower is kept as it is and whose decoder learns on from
+    the last stage of the curriculum."""
 
     folder: Path
     device: torch.device
@@ -59,6 +61,7 @@ class Plan:
     telling_steps: int = 3000
     telling_videos: int = 8
     questions: int = 12
+    start_from: Path | None = None
 
 
 def model_shape() -> ModelShape:
@@ -69,10 +72,15 @@ def train(plan: Plan) -> tuple[VisionTower, LanguageModel]:
     """Trains, or goes on from the state in `plan.folder`."""
     torch.manual_seed(plan.seed)
     views = load_pool(plan.folder / "pool", videos=plan.pool_videos, seed=plan.seed, workers=plan.workers)
-    tower, readouts = _learn_to_see(plan, views)
-    fold_readouts(tower, readouts, readout_strength(tower, readouts, views, plan.device))
-    bank = _bank(plan, tower, views)
-    return tower, _learn_to_tell(plan, bank)
+    if plan.start_from:
+        tower, model = load_exported(plan.start_from, model_shape())
+        tower = tower.to(plan.device).eval()
+    else:
+        tower, readouts = _learn_to_see(plan, views)
+        fold_readouts(tower, readouts, readout_strength(tower, readouts, views, plan.device))
+        model = LanguageModel(model_shape())
+        wire(model)
+    return tower, _learn_to_tell(plan, model.to(plan.device), _bank(plan, tower, views))
 
 
 def _learn_to_see(plan: Plan, views: Views) -> tuple[VisionTower, Readouts]:
@@ -107,14 +115,10 @@ def _bank(plan: Plan, tower: VisionTower, views: Views) -> Bank:
     return Bank(torch.load(path), views.cells, views.scenes, views.seconds)
 
 
-def _learn_to_tell(plan: Plan, bank: Bank) -> LanguageModel:
+def _learn_to_tell(plan: Plan, model: LanguageModel, bank: Bank) -> LanguageModel:
     """Returns the running mean of the weights, which is steadier than the weights of any one step."""
-    shape = model_shape()
-    model = LanguageModel(shape)
-    wire(model)
-    model = model.to(plan.device)
     averaged = copy.deepcopy(model).requires_grad_(False)
-    notes = Notes(shape.hidden).to(plan.device)
+    notes = Notes(model.shape.hidden).to(plan.device)
     optimizers = Optimizers(model, notes, adam_rate=1e-3, steps=plan.telling_steps)
     learned, held_out = bank.part(slice(HELD_OUT_VIDEOS, None)), bank.part(slice(HELD_OUT_VIDEOS))
     path, first = plan.folder / "telling.pt", 0
@@ -175,7 +179,7 @@ class TellingBatches(Dataset):
 
     def __getitem__(self, step: int) -> tuple[Batch, torch.Tensor, Truth]:
         rng = np.random.default_rng([self.plan.seed, step])
-        progress = step / self.plan.telling_steps
+        progress = 1.0 if self.plan.start_from else step / self.plan.telling_steps
         videos, questions = self.plan.telling_videos, self.plan.questions
         low, high = lengths_at(progress)
         if progress >= DENSE_FROM and rng.random() < DENSE:

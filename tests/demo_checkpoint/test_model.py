@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from demo_checkpoint.export import export
+from demo_checkpoint.export import export, load_exported
 from demo_checkpoint.model import LanguageModel, VisionTower, patchify
 from demo_checkpoint.prompts import Batch, collate, encode, write_example
 from demo_checkpoint.questions import Line, Question, Track, Turn
@@ -48,6 +48,14 @@ def checkpoint(models: tuple[VisionTower, LanguageModel], tmp_path_factory: pyte
 @pytest.fixture(scope="module")
 def frames() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, size=(6, 64, 96, 3), dtype=np.uint8)
+
+
+def test_what_was_exported_is_read_again(checkpoint: Path, models: tuple[VisionTower, LanguageModel]) -> None:
+    for part, read in zip(models, load_exported(checkpoint, model_shape()), strict=True):
+        weights = read.state_dict()
+        assert weights.keys() == part.state_dict().keys()
+        for name, tensor in part.state_dict().items():
+            torch.testing.assert_close(weights[name], tensor, rtol=0, atol=0)
 
 
 def prompt(checkpoint: Path, frames: np.ndarray, question: Question) -> reference.ReferencePrompt:

@@ -263,6 +263,14 @@ def test_scattered_scenes_keep_their_pace_and_their_last_digits() -> None:
     assert len({time[:-3] for time in times}) > 3
 
 
+def test_scattered_scenes_have_any_tens() -> None:
+    """Once they were hardly ever odd, and in a long video told wrongly where they were."""
+    timestamps, scenes = [f"{time / 10:.1f}" for time in range(3, 120, 4)], np.arange(30) // 3
+    told = [time for seed in range(100) for time in scatter(timestamps, scenes, np.random.default_rng(seed))]
+    tens = np.bincount([int(f"{float(time):05.1f}"[1]) for time in told], minlength=10)
+    assert tens.min() > 0.8 * tens.mean()
+
+
 def test_questions_fill_the_room_that_there_is() -> None:
     for length, questions in ((8, 12), (48, 24)):
         example, *_, asked = make_example(bank(), length, questions, np.random.default_rng(0))

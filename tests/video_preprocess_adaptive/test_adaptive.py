@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from preprocess.adaptive import LEEWAY, longest_gap, sample_adaptively
+from preprocess.adaptive import LEEWAY, NOTHING_NAMED, longest_gap, sample_adaptively
 from preprocess.change import CUT
-from preprocess.mentions import Span
+from preprocess.mentions import Mentions, Span
 
 FPS = 25
 
 
-def sample(score: np.ndarray, count: int, *, key_interval: int = 250, focus: tuple[Span, ...] = ()) -> np.ndarray:
+def sample(score: np.ndarray, count: int, *, key_interval: int = 250, focus: Mentions = NOTHING_NAMED) -> np.ndarray:
     """Samples a stream without B-frames."""
     frames = np.arange(len(score))
     return sample_adaptively(frames / FPS, score.astype(np.float32), frames, frames % key_interval == 0, count, focus)
@@ -100,7 +100,7 @@ def test_what_fills_a_gap_moves_to_a_key_frame_nearby() -> None:
 
 def test_named_times_get_frames_of_their_own() -> None:
     plain = sample(np.zeros(50_000), 100)
-    focused = sample(np.zeros(50_000), 100, focus=(Span(1000, 1010),))
+    focused = sample(np.zeros(50_000), 100, focus=Mentions((Span(1000, 1010),)))
 
     def inside(chosen: np.ndarray) -> int:
         return int(((chosen >= 25_000) & (chosen <= 25_250)).sum())
@@ -111,10 +111,31 @@ def test_named_times_get_frames_of_their_own() -> None:
     assert np.diff(np.append(focused, 50_000)).max() / FPS <= longest_gap(2000, 100, focused=True)
 
 
-@pytest.mark.parametrize("focus", [(Span(5, 5),), (Span(0, 0), Span(39, 40)), (Span(0, 1), Span(2, 3), Span(4, 5))])
-def test_any_focus_keeps_the_number(focus: tuple[Span, ...]) -> None:
+@pytest.mark.parametrize(
+    "focus",
+    [
+        Mentions((Span(5, 5),)),
+        Mentions((Span(0, 0), Span(39, 40))),
+        Mentions((Span(0, 1), Span(2, 3), Span(4, 5))),
+        Mentions((Span(0, 10),), (5.0, 5.04, 7.0, 0.0, 39.98)),
+        Mentions((Span(0, 40),), tuple(np.arange(100) / 2)),
+    ],
+)
+def test_any_focus_keeps_the_number(focus: Mentions) -> None:
     for count in range(1, 30):
         assert len(sample(np.zeros(1000), count, focus=focus)) == count
+
+
+@given(count=st.integers(8, 60), moment=st.floats(0, 39.96), seed=st.integers(0, 1000))
+def test_of_all_temporal_patches_the_one_nearest_to_a_moment_shows_nothing_else(
+    count: int, moment: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    score = np.where(rng.random(1000) < 0.05, rng.uniform(0, 100, 1000), 0)
+    chosen = sample(score, count, focus=Mentions((Span(max(moment - 5, 0), min(moment + 5, 40)),), (moment,)))
+    pairs = np.append(chosen, chosen[-1:].repeat(len(chosen) % 2)).reshape(-1, 2) / FPS
+    nearest = pairs[np.abs(pairs.mean(1) - moment).argmin()]
+    assert (np.abs(nearest - moment) <= 1.5 / FPS + 1e-6).all()
 
 
 def test_an_hour_of_fast_cuts_leaves_places_for_what_else_happens() -> None:

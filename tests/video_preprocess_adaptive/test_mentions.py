@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from preprocess.mentions import Span, mentioned_spans
+from preprocess.mentions import Mentions, Span, mentioned_times
 
 DURATION = 5000.0
 
@@ -37,7 +37,7 @@ DURATION = 5000.0
     ],
 )
 def test_named(text: str, spans: list[tuple[float, float]]) -> None:
-    assert mentioned_spans(text, DURATION) == [Span(*span) for span in spans]
+    assert mentioned_times(text, DURATION).spans == tuple(Span(*span) for span in spans)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,25 @@ def test_named(text: str, spans: list[tuple[float, float]]) -> None:
     ],
 )
 def test_none_named(text: str) -> None:
-    assert mentioned_spans(text, DURATION) == []
+    assert mentioned_times(text, DURATION) == Mentions()
 
 
 def test_overlapping_spans_are_joined_and_cut_at_the_ends() -> None:
-    assert mentioned_spans("at 0:10 and at 0:14, and the last three hours", 600) == [Span(0, 600)]
-    assert mentioned_spans("at 0:10 and at 0:14", 600) == [Span(5, 19)]
+    assert mentioned_times("at 0:10 and at 0:14, and the last three hours", 600).spans == (Span(0, 600),)
+    assert mentioned_times("at 0:10 and at 0:14", 600).spans == (Span(5, 19),)
+
+
+@pytest.mark.parametrize(
+    ("text", "moments"),
+    [
+        ("What is shown at 6.5 seconds, and at 0:04?", (6.5, 4.0)),
+        ("在4.6秒时显示什么？", (4.6,)),
+        ("after about 90 seconds", (90.0,)),
+        ("at 0:02 and at 99:00", (2.0,)),
+        ("from 1:20 to 1:40", ()),
+        ("the 25th minute", ()),
+        ("in the last minute", ()),
+    ],
+)
+def test_moments_are_told_from_spans(text: str, moments: tuple[float, ...]) -> None:
+    assert mentioned_times(text, DURATION).moments == moments

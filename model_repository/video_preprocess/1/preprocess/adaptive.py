@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from preprocess.change import CUT, Score
 from preprocess.entry_points import decode_distances, decoded_late
-from preprocess.mentions import Span
+from preprocess.mentions import Mentions, Span
 from preprocess.spread import spread_order
 
 EVENT_SHARE = 0.5
@@ -28,6 +28,9 @@ FOCUS_SHARE = 0.5
 FOCUS_FPS = 4.0
 STANDS_OUT = 1.0
 """A change below this score is nothing to look at."""
+FRAMES_OF_A_MOMENT = 3
+"""Beside each other: however frames are paired to temporal patches, one patch shows that moment and nothing else."""
+NOTHING_NAMED = Mentions()
 SAME_EVENT_SECONDS = 0.06
 LEEWAY = 0.4
 """How far a frame may move to one that is cheaper to decode, as a share of the distance between frames."""
@@ -42,12 +45,12 @@ def sample_adaptively(
     decode_ranks: npt.NDArray[np.int64],
     key_frames: npt.NDArray[np.bool_],
     count: int,
-    focus: Sequence[Span] = (),
+    focus: Mentions = NOTHING_NAMED,
 ) -> npt.NDArray[np.int64]:
     """Rising indices of `count` of the frames shown at `seconds`, or of all if there are no more.
 
-    `decode_ranks` says when each is decoded, so that cheap ones can be preferred. `focus`: spans that get frames
-    of their own. Neighbouring frames are never further apart than `longest_gap`, but for the distance between two
+    `decode_ranks` says when each is decoded, so that cheap ones can be preferred. `focus`: times that get frames of
+    their own. Neighbouring frames are never further apart than `longest_gap`, but for the distance between two
     frames of the video.
     """
     if count >= len(seconds):
@@ -121,23 +124,37 @@ def _before(
     return frames
 
 
-def _focused(seconds: npt.NDArray[np.float64], focus: Sequence[Span], count: int) -> list[int]:
-    """Frames at even distances in the spans, FOCUS_FPS or what `count` in all allow."""
+def _focused(seconds: npt.NDArray[np.float64], focus: Mentions, count: int) -> list[int]:
+    """At most `count` frames: at even distances in the spans, FOCUS_FPS or what `count` in all allow, and in place of
+    the one nearest to a moment those around it."""
+    around = [frames for moment in focus.moments if (frames := _around(seconds, moment))]
     spans = [
         Span(max(span.start, seconds[0]), min(span.end, seconds[-1]))
-        for span in focus
+        for span in focus.spans
         if span.start <= seconds[-1] and span.end >= seconds[0]
     ]
     total = sum(span.end - span.start for span in spans)
-    fps = min(FOCUS_FPS, count / max(total, 1 / FOCUS_FPS))
-    frames = [
-        frame
+    places = max(count - (FRAMES_OF_A_MOMENT - 1) * len(around), 0)
+    fps = min(FOCUS_FPS, places / max(total, 1 / FOCUS_FPS))
+    even = {
+        int(frame)
         for span in spans
         for frame in np.searchsorted(
             seconds, np.linspace(span.start, span.end, max(int((span.end - span.start) * fps), 1))
         )
-    ]
-    return sorted({int(frame) for frame in frames})[:count]
+    }
+    for frames in around:
+        even.discard(min(even, key=lambda frame: abs(frame - frames[1]), default=0))
+    return list(dict.fromkeys([*chain(*around), *sorted(even)]))[:count]
+
+
+def _around(seconds: npt.NDArray[np.float64], moment: float) -> range:
+    """The FRAMES_OF_A_MOMENT around the one nearest to it; none where it is outside of what is sampled."""
+    if not seconds[0] <= moment <= 2 * seconds[-1] - seconds[-2]:
+        return range(0)
+    middle = int(np.abs(seconds - moment).argmin())
+    first = min(max(middle - FRAMES_OF_A_MOMENT // 2, 0), len(seconds) - FRAMES_OF_A_MOMENT)
+    return range(first, first + FRAMES_OF_A_MOMENT)
 
 
 def _fill(chosen: set[int], seconds: npt.NDArray[np.float64], distances: npt.NDArray[np.int64], count: int) -> None:

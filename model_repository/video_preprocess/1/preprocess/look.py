@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from preprocess.errors import InvalidArgumentError
 from preprocess.media import Library
-from preprocess.mentions import mentioned_spans
+from preprocess.mentions import mentioned_times
 from preprocess.messages import Attachment
 from preprocess.options import VideoOptions
 from preprocess.prompt import PromptMedium
@@ -97,7 +97,7 @@ def look_at_video(
         max_frames=max_frames,
         start_seconds=options.start,
         end_seconds=options.end,
-        focus=tuple(mentioned_spans(question, timeline.end_seconds)),
+        focus=mentioned_times(question, timeline.end_seconds),
     )
     indices = SAMPLERS[options.sampler](timeline, bounds)
     size = _named(video.attachment, lambda: video_size(video.size, len(indices), limits, patching))

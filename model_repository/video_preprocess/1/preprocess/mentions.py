@@ -53,14 +53,24 @@ class Span:
     end: float
 
 
-def mentioned_spans(text: str, duration: float) -> list[Span]:
-    """The spans of a video of `duration` seconds that `text` names, in order, overlapping ones joined.
+@dataclass(frozen=True)
+class Mentions:
+    """Times of a video that are named: `spans` in order, overlapping ones joined, and of them the `moments`, in seconds
+    and in the order of the text."""
+
+    spans: tuple[Span, ...] = ()
+    moments: tuple[float, ...] = ()
+
+
+def mentioned_times(text: str, duration: float) -> Mentions:
+    """The times of a video of `duration` seconds that `text` names.
 
     A moment gets AROUND_SECONDS on either side; "the 25th minute" is the minute from 24:00 on. A length that no word
     makes a time of ("for five minutes") names none. What lies outside the video is left out.
     """
     times = list(_TIME.finditer(text))
     spans: list[Span] = []
+    moments: list[float] = []
     consumed = False
     for match, following in zip(times, [*times, None][1:], strict=True):
         if consumed:
@@ -77,9 +87,11 @@ def mentioned_spans(text: str, duration: float) -> list[Span]:
             spans.append(Span(0, _span(match).end))
         elif not match["length"] or _AT.search(before) or _MARK.match(after):
             span = _span(match)
-            around = AROUND_SECONDS if span.start == span.end else 0.0
-            spans.append(Span(span.start - around, span.end + around))
-    return _joined(spans, duration)
+            if span.start == span.end:
+                moments.append(span.start)
+                span = Span(span.start - AROUND_SECONDS, span.end + AROUND_SECONDS)
+            spans.append(span)
+    return Mentions(_joined(spans, duration), tuple(moment for moment in moments if moment <= duration))
 
 
 def _span(match: re.Match[str]) -> Span:
@@ -109,7 +121,7 @@ def _number(text: str) -> float:
     return _NUMBERS[text.lower()] if text.lower() in _NUMBERS else _NUMBERS[text[0]]
 
 
-def _joined(spans: list[Span], duration: float) -> list[Span]:
+def _joined(spans: list[Span], duration: float) -> tuple[Span, ...]:
     joined: list[Span] = []
     for span in sorted(spans, key=lambda span: span.start):
         start, end = max(span.start, 0.0), min(span.end, duration)
@@ -119,4 +131,4 @@ def _joined(spans: list[Span], duration: float) -> list[Span]:
             joined[-1] = Span(joined[-1].start, max(joined[-1].end, end))
         else:
             joined.append(Span(start, end))
-    return joined
+    return tuple(joined)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.adaptive import sample_adaptively
-from preprocess.mentions import Span
+from preprocess.adaptive import NOTHING_NAMED, sample_adaptively
+from preprocess.mentions import Mentions
 from preprocess.timeline import Timeline
 
 
@@ -25,8 +25,8 @@ class SamplingBounds:
     max_frames: int
     start_seconds: float | None = None
     end_seconds: float | None = None
-    focus: tuple[Span, ...] = ()
-    """What the question names: spans that get frames of their own."""
+    focus: Mentions = NOTHING_NAMED
+    """What the question names: times that get frames of their own."""
 
 
 FrameIndices = npt.NDArray[np.int64]
