@@ -58,7 +58,7 @@ class Plan:
     workers: int = 2
     seeing_steps: int = 4000
     seeing_batch: int = 128
-    telling_steps: int = 3000
+    telling_steps: int = 20_000
     telling_videos: int = 8
     questions: int = 12
     start_from: Path | None = None
@@ -119,7 +119,9 @@ def _learn_to_tell(plan: Plan, model: LanguageModel, bank: Bank) -> LanguageMode
     """Returns the running mean of the weights, which is steadier than the weights of any one step."""
     averaged = copy.deepcopy(model).requires_grad_(False)
     notes = Notes(model.shape.hidden).to(plan.device)
-    optimizers = Optimizers(model, notes, adam_rate=1e-3, steps=plan.telling_steps)
+    # What has learned already loses more by large steps than it gains.
+    falling = 1.0 if plan.start_from else 0.25
+    optimizers = Optimizers(model, notes, adam_rate=1e-3, steps=plan.telling_steps, falling=falling)
     learned, held_out = bank.part(slice(HELD_OUT_VIDEOS, None)), bank.part(slice(HELD_OUT_VIDEOS))
     path, first = plan.folder / "telling.pt", 0
     if path.exists():
