@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -26,14 +27,22 @@ class Stub:
 
 
 class TritonProcess:
-    """Starts `command` in a process group of its own, so that a terminal's Ctrl-C reaches the supervisor only."""
+    """Starts `command` in a process group of its own, so that a terminal's Ctrl-C reaches the supervisor only.
+
+    It ends when the thread that starts it does, so that a supervisor that is killed leaves no server behind.
+    """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         """The server and its stages write to the file `log`, at its end."""
         self._regions: set[str] = set()
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                [*_ended_with_its_parent(), *command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
 
     @property
@@ -85,3 +94,10 @@ class TritonProcess:
             return None
         # STUB MODEL/VERSION/model.py REGION ...
         return Stub(stage=Path(arguments[1]).parents[1].name, pid=pid, region=arguments[2])
+
+
+def _ended_with_its_parent() -> list[str]:
+    """The prefix of such a command: util-linux's, which becomes the command. Without it only a supervisor that can
+    still do something ends its server."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "SIGTERM"] if setpriv else []

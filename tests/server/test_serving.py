@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,14 @@ def test_ctrl_c_ends_everything(serving, tmp_path, number):
     assert all(is_gone(pid) for pid in children)
     assert not list(tmp_path.glob("qwen3-vl-*"))
     assert "ended" in process.stdout.read()
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="util-linux has no setpriv here")
+def test_a_supervisor_that_is_killed_leaves_no_server(serving):
+    process, _ = serving
+    children = descendants(process.pid)
+    process.kill()
+    until(lambda: all(is_gone(pid) for pid in children))
 
 
 def test_port_that_is_taken_is_named(serving, tmp_path):
