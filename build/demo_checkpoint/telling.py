@@ -55,7 +55,7 @@ TOKENS_A_QUESTION = 19
 CURRICULUM: tuple[tuple[float, int, int], ...] = ((0.0, 1, 4), (0.1, 2, 8), (0.25, 3, 12), (0.6, 3, 16))
 LONGEST_SECONDS = 16.0
 """No video of the training is longer; what is longer is looked at more often (see `DENSE`)."""
-DENSE, DENSE_FROM, DENSE_PATCHES = 0.35, 0.5, (17, 96)
+DENSE, DENSE_FROM, DENSE_PATCHES = 0.35, 0.5, (17, 128)
 """Which share of the batches, from which share of the training on, has videos that are looked at so often: a long one
 has as many temporal patches in which a thing or a time can be mistaken for another."""
 DENSE_VIDEOS = 4
