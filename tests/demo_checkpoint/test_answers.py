@@ -14,7 +14,15 @@ from serving import Server
 
 SEED = 11
 SECONDS = 4
-BARS = {"when in minutes": 0.9, "what at": 0.8, "not shown": 0.8, "where": 0.9, "how many": 0.9, "summary": 0.7}
+BARS = {
+    "when": 0.9,
+    "when in minutes": 0.9,
+    "what at": 0.9,
+    "not shown": 0.9,
+    "where": 0.9,
+    "how many": 0.9,
+    "summary": 0.7,
+}
 VIDEOS = 10
 
 
