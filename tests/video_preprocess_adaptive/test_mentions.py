@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from preprocess.mentions import Mentions, Span, mentioned_times
+from preprocess.mentions import MOST_CHARACTERS, Mentions, Span, mentioned_times
 
 DURATION = 5000.0
 
@@ -75,3 +75,12 @@ def test_overlapping_spans_are_joined_and_cut_at_the_ends() -> None:
 )
 def test_moments_are_told_from_spans(text: str, moments: tuple[float, ...]) -> None:
     assert mentioned_times(text, DURATION).moments == moments
+
+
+@pytest.mark.parametrize("filling", ["1", "at 0:01 ", "一", "1 - ", "last "])
+def test_of_a_text_without_end_the_end_is_read(filling: str) -> None:
+    long = f"at 3:20, {filling * (1_000_000 // len(filling))}"
+    named = mentioned_times(f"{long}. What happens at 32:15?", DURATION)
+    assert named.moments[-1] == 1935
+    assert 200 not in named.moments
+    assert len(named.moments) <= MOST_CHARACTERS // len(filling) + 1

@@ -127,14 +127,16 @@ def _before(
 def _focused(seconds: npt.NDArray[np.float64], focus: Mentions, count: int) -> list[int]:
     """At most `count` frames: at even distances in the spans, FOCUS_FPS or what `count` in all allow, and in place of
     the one nearest to a moment those around it."""
-    around = [frames for moment in focus.moments if (frames := _around(seconds, moment))]
+    # However many are named: of more, not all could be looked at.
+    moments = list(dict.fromkeys(focus.moments))[: count // FRAMES_OF_A_MOMENT]
+    around = [frames for moment in moments if (frames := _around(seconds, moment))]
     spans = [
         Span(max(span.start, seconds[0]), min(span.end, seconds[-1]))
         for span in focus.spans
         if span.start <= seconds[-1] and span.end >= seconds[0]
     ]
     total = sum(span.end - span.start for span in spans)
-    places = max(count - (FRAMES_OF_A_MOMENT - 1) * len(around), 0)
+    places = count - (FRAMES_OF_A_MOMENT - 1) * len(around)
     fps = min(FOCUS_FPS, places / max(total, 1 / FOCUS_FPS))
     even = {
         int(frame)

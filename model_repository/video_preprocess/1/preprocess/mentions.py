@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 AROUND_SECONDS = 5.0
 """How much is looked at on either side of a moment that is named."""
+MOST_CHARACTERS = 2000
+"""Of a longer text its end is read: searching takes time that grows with the square of the text."""
 
 _SECONDS_PER = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒", "秒钟"), 1),
@@ -66,8 +68,10 @@ def mentioned_times(text: str, duration: float) -> Mentions:
     """The times of a video of `duration` seconds that `text` names.
 
     A moment gets AROUND_SECONDS on either side; "the 25th minute" is the minute from 24:00 on. A length that no word
-    makes a time of ("for five minutes") names none. What lies outside the video is left out.
+    makes a time of ("for five minutes") names none. What lies outside the video is left out, and what is said before
+    the last MOST_CHARACTERS.
     """
+    text = text[-MOST_CHARACTERS:]
     times = list(_TIME.finditer(text))
     spans: list[Span] = []
     moments: list[float] = []
