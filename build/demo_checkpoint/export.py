@@ -16,6 +16,8 @@ from demo_checkpoint.vocabulary import build_tokenizer
 
 # Enough for hours of video in 96×64 pixels, and no more than the training's times reach.
 MAX_POSITIONS = 65_536
+PATCHES = "model.visual.patch_embed.proj.weight"
+"""Published as the weight of a convolution, kept here as that of a matrix product."""
 
 
 def export(folder: Path, tower: VisionTower, model: LanguageModel) -> None:
@@ -58,8 +60,7 @@ def export(folder: Path, tower: VisionTower, model: LanguageModel) -> None:
 def published_weights(tower: VisionTower, model: LanguageModel) -> dict[str, torch.Tensor]:
     """The parameters under their published names, bfloat16."""
     weights = {f"model.visual.{name}": tensor for name, tensor in tower.state_dict().items()}
-    patches = "model.visual.patch_embed.proj.weight"
-    weights[patches] = weights[patches].view(-1, 3, 2, 16, 16)
+    weights[PATCHES] = weights[PATCHES].view(-1, 3, 2, 16, 16)
     for name, tensor in model.state_dict().items():
         weights[name if name.startswith("lm_head") else f"model.language_model.{name}"] = tensor
     return {name: tensor.detach().cpu().to(torch.bfloat16).contiguous() for name, tensor in weights.items()}
@@ -73,8 +74,7 @@ def load_exported(folder: Path, shape: ModelShape) -> tuple[VisionTower, Languag
     """
     weights = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
     tower, model = VisionTower(shape), LanguageModel(shape)
-    patches = "model.visual.patch_embed.proj.weight"
-    weights[patches] = weights[patches].flatten(1)
+    weights[PATCHES] = weights[PATCHES].flatten(1)
     head = {name: weights.pop(name) for name in [*weights] if name.startswith("lm_head")}
     for part, prefix, others in ((tower, "model.visual.", {}), (model, "model.language_model.", head)):
         mine = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}

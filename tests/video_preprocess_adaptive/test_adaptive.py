@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from preprocess.adaptive import LEEWAY, NOTHING_NAMED, longest_gap, sample_adaptively
+from preprocess.adaptive import LEEWAY, longest_gap, sample_adaptively
 from preprocess.change import CUT
-from preprocess.mentions import Mentions, Span
+from preprocess.mentions import NOTHING_NAMED, Mentions, Span
 
 FPS = 25
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from preprocess.change import CUT, Score
 from preprocess.entry_points import decode_distances, decoded_late
-from preprocess.mentions import Mentions, Span
+from preprocess.mentions import NOTHING_NAMED, Mentions, Span
 from preprocess.spread import spread_order
 
 EVENT_SHARE = 0.5
@@ -30,7 +30,6 @@ STANDS_OUT = 1.0
 """A change below this score is nothing to look at."""
 FRAMES_OF_A_MOMENT = 3
 """Beside each other: however frames are paired to temporal patches, one patch shows that moment and nothing else."""
-NOTHING_NAMED = Mentions()
 SAME_EVENT_SECONDS = 0.06
 LEEWAY = 0.4
 """How far a frame may move to one that is cheaper to decode, as a share of the distance between frames."""

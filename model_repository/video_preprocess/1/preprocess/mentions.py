@@ -64,6 +64,9 @@ class Mentions:
     moments: tuple[float, ...] = ()
 
 
+NOTHING_NAMED = Mentions()
+
+
 def mentioned_times(text: str, duration: float) -> Mentions:
     """The times of a video of `duration` seconds that `text` names.
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.adaptive import NOTHING_NAMED, sample_adaptively
-from preprocess.mentions import Mentions
+from preprocess.adaptive import sample_adaptively
+from preprocess.mentions import NOTHING_NAMED, Mentions
 from preprocess.timeline import Timeline
 
 
