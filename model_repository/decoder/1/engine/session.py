@@ -137,7 +137,11 @@ class Session:
         """
         settings, first_token = self._services.settings, self._timeline.first_token
         if now - self._heard > settings.silence_seconds:
-            raise RequestError("unavailable", f"the stages before were silent for {settings.silence_seconds:g} seconds")
+            raise RequestError(
+                "unavailable",
+                f"the stages before were silent for {settings.silence_seconds:g} seconds; where a chunk takes longer to "
+                "encode, the operator sets the decoder's parameter silence_seconds higher",
+            )
         if newest - self._sent > OVERTAKEN_SECONDS:
             raise RequestError("unavailable", "what followed was lost on the way: stage 2 (vision_encoder) has ended")
         if self._credits is not None:
