@@ -7,6 +7,7 @@ over pictures.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -310,7 +311,10 @@ class LanguageModel(nn.Module):
         x = x.index_copy(0, visual, merged.to(x.dtype))
         weights = []
         for depth, layer in enumerate(self.layers):
-            x, attention = layer(x, cos, sin, layout)
+            # Its heads pick one of a thousand tokens by position alone, with scores past 64, where bf16 has steps of a
+            # half: a long video's times would get the digits of others.
+            with torch.autocast(x.device.type, enabled=False) if depth == 0 else nullcontext():
+                x, attention = layer(x, cos, sin, layout)
             weights.append(attention)
             if depth < len(levels):
                 x = x.index_add(0, visual, levels[depth].to(x.dtype))

@@ -138,6 +138,7 @@ class Asker:
     def __init__(self, track: Track, language: Language, rng: np.random.Generator) -> None:
         self.track, self.language, self.rng = track, language, rng
         self.once = [thing for thing in track.seen if len(track.runs[thing]) == 1]
+        self._seconds = [float(timestamp) for timestamp in track.timestamps]
 
     def ask(self, kind: str) -> Question | None:
         """A random question of a kind, one of `KINDS`; None if the video offers none."""
@@ -215,18 +216,19 @@ class Asker:
         return [self._turn("what at", answer, evidence, t=time)]
 
     def _time_near(self, patch: int) -> str:
-        """The patch's timestamp, or a time nearer to it than to any other, towards one that shows the same."""
-        timestamps, things, scenes = self.track.timestamps, self.track.things, self.track.scenes
-        other = patch + (1 if self.rng.random() < 0.5 else -1)
-        exactly = self.rng.random() < 0.5
-        if (
-            exactly
-            or not 0 <= other < len(timestamps)
-            or (things[other], scenes[other]) != (things[patch], scenes[patch])
-        ):
-            return timestamps[patch]
-        here, there = float(timestamps[patch]), float(timestamps[other])
-        return f"{here + float(self.rng.uniform(0, 0.5)) * (there - here):.1f}"
+        """The patch's timestamp, or a time nearer to it than to any other: towards one that shows the same, or, where
+        scenes are in no order, up to half a second from its own."""
+        track, here = self.track, self._seconds[patch]
+        if self.rng.random() < 0.5:
+            return track.timestamps[patch]
+        side = 1 if self.rng.random() < 0.5 else -1
+        gap, other = min(
+            ((side * (there - here), index) for index, there in enumerate(self._seconds) if side * (there - here) > 0),
+            default=(0.0, patch),
+        )
+        if (track.things[other], track.scenes[other]) != (track.things[patch], track.scenes[patch]):
+            gap = min(gap, 1.0) if self._seconds != sorted(self._seconds) else 0.0
+        return f"{here + side * float(self.rng.uniform(0, 0.5)) * gap:.1f}"
 
     def where(self) -> list[Turn] | None:
         thing = _pick(self.rng, [thing for thing in self.once if thing in self.track.fixed_cells])

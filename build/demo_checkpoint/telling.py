@@ -29,7 +29,7 @@ from demo_checkpoint.world import COLUMNS, ROWS, THING_INDEX, THINGS
 
 # How often each kind of question is drawn, relative to the others.
 WEIGHTS: dict[str, float] = {
-    "when": 3.0,
+    "when": 4.0,
     "when in minutes": 1.5,
     "what at": 4.0,
     "not shown": 2.0,
@@ -165,13 +165,30 @@ def scatter(timestamps: Sequence[str], scenes: np.ndarray, rng: np.random.Genera
     """Each scene some tens of seconds earlier or later, in no order: the tens and hundreds of a short video are hardly
     different, and would be told from anywhere. Read where they are, they are right in a long one too."""
     begins = np.flatnonzero(np.diff(scenes, prepend=scenes[0] - 1))
-    # Scenes of less than ten seconds that begin in the first twenty of different thirties have no time in common.
-    thirties = rng.permutation(10 if len(begins) <= 10 and rng.random() < 0.5 else max(33, len(begins)))
-    starts = 30 * thirties[: len(begins)] + 10 * rng.integers(2, size=len(begins))
-    tenths = np.array([round(10 * float(time)) for time in timestamps])
-    for begin, part, start in zip(begins, np.split(tenths, begins[1:]), starts, strict=True):
-        tenths[begin : begin + len(part)] = part - part[0] // 100 * 100 + 10 * start
+    parts = np.split(np.array([round(10 * float(time)) for time in timestamps]), begins[1:])
+    first_times = np.array([part[0] for part in parts])
+    draw = _far_apart if rng.random() < 0.5 else _side_by_side
+    starts = draw(first_times, np.array([part[-1] for part in parts]) - first_times, rng)
+    tenths = np.concatenate([part - part[0] + start for part, start in zip(parts, starts, strict=True)])
     return [f"{tenth / 10:.1f}" for tenth in tenths]
+
+
+def _far_apart(first_times: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """New starts of scenes, all in tenths of a second, over some hundreds of seconds. Often nothing but tens and
+    hundreds tell them apart."""
+    count = len(first_times)
+    # Scenes of less than ten seconds that begin in the first twenty of different thirties have no time in common.
+    thirties = rng.permutation(10 if count <= 10 and rng.random() < 0.5 else max(33, count))[:count]
+    alike = rng.integers(100) + rng.integers(6, size=count)
+    return (first_times if rng.random() < 0.5 else alike) % 100 + 300 * thirties + 100 * rng.integers(2, size=count)
+
+
+def _side_by_side(first_times: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """New starts of scenes, all in tenths of a second, over two minutes or so: few hundreds are the same, many have
+    none, and other scenes have the times right before and after."""
+    count, apart = len(first_times), 10
+    room = max(int(rng.uniform(1000, 1600)) // count, lengths.max() + apart)
+    return room * rng.permutation(count) + rng.integers(room - lengths.max() - apart + 1, size=count)
 
 
 @dataclass(frozen=True)
