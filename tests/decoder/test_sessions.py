@@ -409,8 +409,8 @@ def test_silence_ends_a_session_and_heartbeats_prevent_it(stage_3: Callable[...,
 
     wait(silent_is_over)
     assert silent.reply.error == (
-        "unavailable: the stages before were silent for 0.5 seconds; where a chunk takes longer to encode, the operator "
-        "sets the decoder's parameter silence_seconds higher"
+        "unavailable: the stages before were silent for 0.5 seconds; where a chunk takes longer to encode, the "
+        "operator sets the decoder's parameter silence_seconds higher"
     )
     assert not heard.reply.ends
 

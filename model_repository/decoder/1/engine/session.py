@@ -139,8 +139,8 @@ class Session:
         if now - self._heard > settings.silence_seconds:
             raise RequestError(
                 "unavailable",
-                f"the stages before were silent for {settings.silence_seconds:g} seconds; where a chunk takes longer to "
-                "encode, the operator sets the decoder's parameter silence_seconds higher",
+                f"the stages before were silent for {settings.silence_seconds:g} seconds; where a chunk takes longer "
+                "to encode, the operator sets the decoder's parameter silence_seconds higher",
             )
         if newest - self._sent > OVERTAKEN_SECONDS:
             raise RequestError("unavailable", "what followed was lost on the way: stage 2 (vision_encoder) has ended")
