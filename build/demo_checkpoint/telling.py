@@ -167,13 +167,15 @@ def scatter(timestamps: Sequence[str], scenes: np.ndarray, rng: np.random.Genera
     begins = np.flatnonzero(np.diff(scenes, prepend=scenes[0] - 1))
     parts = np.split(np.array([round(10 * float(time)) for time in timestamps]), begins[1:])
     first_times = np.array([part[0] for part in parts])
-    draw = _far_apart if rng.random() < 0.5 else _side_by_side
-    starts = draw(first_times, np.array([part[-1] for part in parts]) - first_times, rng)
+    if rng.random() < 0.5:
+        starts = _far_apart(first_times, rng)
+    else:
+        starts = _side_by_side(np.array([part[-1] for part in parts]) - first_times, rng)
     tenths = np.concatenate([part - part[0] + start for part, start in zip(parts, starts, strict=True)])
     return [f"{tenth / 10:.1f}" for tenth in tenths]
 
 
-def _far_apart(first_times: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _far_apart(first_times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """New starts of scenes, all in tenths of a second, over some hundreds of seconds. Often nothing but tens and
     hundreds tell them apart."""
     count = len(first_times)
@@ -183,10 +185,10 @@ def _far_apart(first_times: np.ndarray, lengths: np.ndarray, rng: np.random.Gene
     return (first_times if rng.random() < 0.5 else alike) % 100 + 300 * thirties + 100 * rng.integers(2, size=count)
 
 
-def _side_by_side(first_times: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """New starts of scenes, all in tenths of a second, over two minutes or so: few hundreds are the same, many have
-    none, and other scenes have the times right before and after."""
-    count, apart = len(first_times), 10
+def _side_by_side(lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """New starts of scenes of these lengths, all in tenths of a second, over two minutes or so: few times have
+    hundreds, and those right before and after are other scenes'."""
+    count, apart = len(lengths), 10
     room = max(int(rng.uniform(1000, 1600)) // count, lengths.max() + apart)
     return room * rng.permutation(count) + rng.integers(room - lengths.max() - apart + 1, size=count)
 

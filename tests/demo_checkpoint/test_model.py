@@ -123,3 +123,17 @@ def test_logits_are_the_references(
         last_answer = encode(f"{QUESTIONS[owner].turns[-1].answer}<|im_end|>")
         logits = models[1].lm_head(hidden[answers[-len(last_answer)] - 1])
     torch.testing.assert_close(logits, expected, atol=2e-3, rtol=1e-3)
+
+
+def test_a_times_digits_are_found_in_fp32(models: tuple[VisionTower, LanguageModel]) -> None:
+    """In bf16 they were those of other times, in a long video, and only in training."""
+    b = batch()
+    rows = torch.randn(len(b.visual), models[1].shape.hidden * 3, generator=torch.Generator().manual_seed(0))
+
+    def first_attention() -> torch.Tensor:
+        return models[1](b.token_ids, b.positions, b.layout, b.visual, rows).weights[0].video
+
+    with torch.inference_mode():
+        exact = first_attention()
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(first_attention(), exact, atol=1e-6, rtol=1e-5)

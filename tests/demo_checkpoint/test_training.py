@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import groupby, pairwise
 
 import numpy as np
+import pytest
 import torch
 from demo_checkpoint import wording
 from demo_checkpoint.model import LanguageModel, Thought, Weights
@@ -259,6 +260,7 @@ def test_scattered_scenes_keep_their_pace() -> None:
         for part, spans in ((first, [0.9]), (second, [0.7, 0.8])):
             assert [round(float(b) - float(a), 1) for a, b in pairwise(part)] == spans
         assert len(set(times)) == len(times)
+    assert len({time[:-3] for time in times}) > 3
 
 
 def test_often_nothing_but_tens_and_hundreds_tell_scattered_scenes_apart() -> None:
@@ -276,6 +278,25 @@ def test_scattered_scenes_have_any_tens_and_often_few_hundreds() -> None:
     tens = np.bincount([int(f"{float(time):05.1f}"[1]) for times in videos for time in times], minlength=10)
     assert tens.min() > 0.7 * tens.mean()
     assert sum(max(map(float, times)) < 200 for times in videos) > 30
+
+
+@pytest.mark.parametrize(
+    ("timestamps", "beside"), [(("1.0", "2.0", "9.0"), {0.0}), (("51.0", "52.0", "9.0"), {0.1, 0.2, 0.3, 0.4, 0.5})]
+)
+def test_times_asked_about_are_nearest_to_what_shows_the_answer(
+    timestamps: tuple[str, ...], beside: set[float]
+) -> None:
+    """Between two pictures that show the same; where scenes are in no order, up to half a second beside one, too."""
+    shown = (((CIRCLE, 0),), ((CIRCLE, 0),), ((STAR, 5),))
+    asker = Asker(Track(timestamps, shown, (0, 0, 1)), "en", np.random.default_rng(0))
+    stars = set()
+    for turn in (question.turns[0] for question in (asker.ask("what at") for _ in range(400)) if question):
+        time = float(turn.about[0])
+        nearest = min(range(3), key=lambda patch: abs(float(timestamps[patch]) - time))
+        assert turn.answer == wording.listing([thing for thing, _ in shown[nearest]], "en")
+        if nearest == 2:
+            stars.add(round(abs(time - 9.0), 1))
+    assert stars == {0.0, *beside}
 
 
 def test_questions_fill_the_room_that_there_is() -> None:
