@@ -188,9 +188,10 @@ def _far_apart(first_times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _side_by_side(lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """New starts of scenes of these lengths, all in tenths of a second, over two minutes or so: few times have
     hundreds, and those right before and after are other scenes'."""
-    count, apart = len(lengths), 10
-    room = max(int(rng.uniform(1000, 1600)) // count, lengths.max() + apart)
-    return room * rng.permutation(count) + rng.integers(room - lengths.max() - apart + 1, size=count)
+    # No two are less than a second apart.
+    count, needed = len(lengths), lengths.max() + 10
+    room = max(int(rng.uniform(1000, 1600)) // count, needed)
+    return room * rng.permutation(count) + rng.integers(room - needed + 1, size=count)
 
 
 @dataclass(frozen=True)
