@@ -1,7 +1,7 @@
 """`make fuzz-engine`: random schedules through the PyTorch engine, step by step, on a tiny model.
 
 Requests that begin alike arrive, are fed in pieces and are cancelled while a small KV cache shares, keeps and evicts.
-Whatever happens, each must get the tokens that it gets alone, every step must advance everyone who can be, and in the
+Whatever happens, each must get the tokens that it gets alone, everyone who can be advanced must be in turn, and in the
 end every block must be back. A schedule is named by its seed and runs the same way again.
 """
 
@@ -152,6 +152,10 @@ class Schedule:
             max_step_tokens=max_batch + draw.choice([1, 7, 40, 200]),
             prefix_cache=draw.random() < 0.9,
         )
+        self._engine._scheduler.prefill_share = share = draw.choice([1, 7, 256])
+        # A step that is computed is told with the next one. With a share for everyone, nobody waits for a turn.
+        self._most_idle_steps = 1 if share == 1 else max_batch
+        self._idle_steps: dict[str, int] = {}
         self._answers: dict[str, Answer] = {}
         self._fed: dict[str, int] = {}
         self._cancelled: set[str] = set()
@@ -198,12 +202,13 @@ class Schedule:
         self._cancelled.add(session)
 
     def _step(self) -> None:
-        """Whoever has something to compute advances in a step, or in the next where that is computed already."""
+        """Whoever has something to compute advances when it is its turn."""
         able = {session: self._progress(session) for session in self._answers if self._is_able(session)}
         self._engine.step()
-        self._engine.step()
-        for session, before in able.items():
-            assert self._progress(session) > before, f"{session} did not advance"
+        idle = (session for session, before in able.items() if self._progress(session) == before)
+        self._idle_steps = {session: self._idle_steps.get(session, 0) + 1 for session in idle}
+        for session, steps in self._idle_steps.items():
+            assert steps <= self._most_idle_steps, f"{session} did not advance"
 
     def _is_able(self, session: str) -> bool:
         answer = self._answers[session]

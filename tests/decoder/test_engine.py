@@ -207,8 +207,8 @@ def test_a_poisoned_session_fails_alone(checkpoint: Path, harness: Start, monkey
     engine.wait_until_free()
 
 
-def test_every_prompt_advances_in_every_step(checkpoint: Path, harness: Start) -> None:
-    """A long newcomer shares a step's tokens with short requests: they are served while it prefills."""
+def test_prompts_take_turns(checkpoint: Path, harness: Start) -> None:
+    """A long newcomer shares the steps with short requests: they are served while it prefills."""
     long, short = make_prompt(checkpoint, 2, frames=0, words=200), make_prompt(checkpoint, 1, frames=0, words=2)
     engine = harness(max_step_tokens=20, max_batch=8)
     long_answer = engine.start("long", long, greedy(1))

@@ -246,6 +246,7 @@ class PyTorchEngine:
             newest = iter(step.token_ids.split(1))
             for item in work:
                 item.sequence.advance(item.tokens, next(newest) if item.yields_token else None)
+            self._scheduler.end_turns(work)
         return [step]
 
     def _compute(self, work: list[Work]) -> Step:

@@ -11,6 +11,9 @@ from engine.pytorch.batch import Work
 from engine.pytorch.prefix_cache import PrefixCache, Reservation
 from engine.pytorch.sequence import Sequence
 
+PREFILL_SHARE = 256
+"""Tokens of one prompt in a step. A CPU computes attention for fewer at half the speed; more at once make others wait."""
+
 
 class Scheduler:
     """Admits sequences first come, first served, each with all the blocks that it can ever need: one that was admitted
@@ -20,12 +23,14 @@ class Scheduler:
         self, blocks: PrefixCache, *, block_size: int, max_batch: int, max_step_tokens: int, device: torch.device
     ) -> None:
         self.waiting: deque[Sequence] = deque()
+        # In line for prefill.
         self.running: list[Sequence] = []
         self.blocks = blocks
         self.departures = Departures()
         self._block_size = block_size
         self._max_batch = max_batch
         self._max_step_tokens = max_step_tokens
+        self.prefill_share = PREFILL_SHARE
         self._device = device
 
     def admit(self) -> tuple[Sequence, Reservation] | None:
@@ -42,20 +47,40 @@ class Scheduler:
         return sequence, reservation
 
     def next_step(self) -> list[Work]:
-        """A decode step for everyone who generates; prefill shares what is left of the step's tokens evenly.
+        """A decode step for everyone who generates; prompts share what is left of the step's tokens evenly.
 
-        A sequence with less to prefill than its share leaves the rest to the others. Because a step has more tokens
-        than the batch has sequences, everyone advances in every step.
+        Where that would be less than `prefill_share` for each, they take turns. A prompt with less to prefill than its
+        share leaves the rest to the others. A step has more tokens than the batch has sequences: someone has a turn in
+        every step.
         """
         work = [Work(sequence, 1, prefill=False, yields_token=True) for sequence in self.running if sequence.decoding]
         left = self._max_step_tokens - len(work)
-        prefilling = sorted((s for s in self.running if s.prompt.available), key=lambda s: s.prompt.available)
+        prefilling = sorted(self._whose_turn_it_is(left), key=lambda s: s.prompt.available)
         for index, sequence in enumerate(prefilling):
             tokens = min(sequence.prompt.available, left // (len(prefilling) - index))
             ends = sequence.cached + tokens == sequence.prompt_tokens
             work.append(Work(sequence, tokens, prefill=True, yields_token=ends))
             left -= tokens
         return work
+
+    def _whose_turn_it_is(self, tokens: int) -> list[Sequence]:
+        """Of those with a prompt to prefill, the first in line, as many as can have a share of `tokens`."""
+        chosen: list[Sequence] = []
+        for sequence in self.running:
+            share = min(sequence.prompt.available, self.prefill_share)
+            if chosen and share > tokens:
+                break
+            if share:
+                chosen.append(sequence)
+                tokens -= share
+        return chosen
+
+    def end_turns(self, work: list[Work]) -> None:
+        """Whose prompt was computed goes to the end of the line."""
+        for item in work:
+            if item.prefill:
+                self.running.remove(item.sequence)
+                self.running.append(item.sequence)
 
     def keep_filled(self, sequence: Sequence) -> None:
         """Lets others share the blocks that have become full."""
