@@ -12,7 +12,7 @@ from engine.pytorch.prefix_cache import PrefixCache, Reservation
 from engine.pytorch.sequence import Sequence
 
 PREFILL_SHARE = 256
-"""Tokens of one prompt in a step. A CPU computes attention for fewer at half the speed; more at once make others wait."""
+"""Tokens of one prompt in a step, at least. On a CPU, attention of fewer takes up to twice as long a token."""
 
 
 class Scheduler:
