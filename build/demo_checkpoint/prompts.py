@@ -49,6 +49,9 @@ SITES: dict[str, tuple[int, tuple[int, ...]]] = {
     # Where its scene begins; the first of a scene, and the end of the video, look at where the scene before begins.
     "scene's start": (4, (3,)),
     "rest": (5, (0, 2)),
+    # Where nothing is shown, nothing is to be gathered: what was, somewhere in a long video, would be told as shown.
+    "nothing before": (3, (0, 1, 2, 3)),
+    "nothing begun": (4, (0, 1, 2)),
     # An answer looks at what the question names, then at the evidence, then at what is only found through it, where
     # that is asked.
     "about": (2, (0, 2)),
@@ -289,6 +292,8 @@ def _thing_pointers(things: Sequence[Sequence[tuple[Thing, int]]], places: Seque
     for patch, shown in enumerate(things):
         before = dict(things[patch - 1]) if patch else {}
         fresh = []
+        for row in set(places[patch]) - {places[patch][cell] for _, cell in shown}:
+            pointers += [Pointer(site, row, NOWHERE, True) for site in ("nothing before", "nothing begun")]
         for thing in [thing for thing in current if thing not in before]:
             earlier[thing] += current.pop(thing)
         for index, (thing, cell) in enumerate(shown):
@@ -391,9 +396,15 @@ def _places_of(
         place
         for patch in evidence.patches
         for cell, place in enumerate(places[patch])
-        if evidence.thing is None or patch >= len(things) or (evidence.thing, cell) in things[patch]
+        if patch >= len(things) or _shows(things[patch], cell, evidence.thing)
     )
     return tuple(shown) or NOWHERE
+
+
+def _shows(things: Sequence[tuple[Thing, int]], cell: int, what: Thing | Literal["nothing"] | None) -> bool:
+    if what == "nothing":
+        return cell not in {taken for _, taken in things}
+    return what is None or (what, cell) in things
 
 
 def _evidence_site(evidence: Evidence) -> str:

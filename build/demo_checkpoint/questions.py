@@ -19,9 +19,9 @@ BETWEEN_SCENES = -1
 
 @dataclass(frozen=True)
 class Evidence:
-    """Where to look for a piece of an answer: the temporal patches, and the thing in them (None: the whole picture).
-    Without patches there is nothing to be found. The patch after the last one stands for the end of the video, those
-    after it for the subtitle lines.
+    """Where to look for a piece of an answer: the temporal patches, and the thing in them, or the cells where there is
+    "nothing" (None: the whole picture). Without patches there is nothing to be found. The patch after the last one
+    stands for the end of the video, those after it for the subtitle lines.
 
     `sought`: what it is found by, a thing or a time. `relation`: what is in the patches began right "after" the thing
     sought; or is the thing sought itself, which tells what began "before" it; or is the "left" one of those named in
@@ -30,7 +30,7 @@ class Evidence:
 
     said: str
     patches: tuple[int, ...]
-    thing: Thing | None
+    thing: Thing | Literal["nothing"] | None
     sought: Thing | str | None = None
     relation: Literal["", "after", "before", "left", "in the scene", "next scene"] = ""
 
@@ -202,17 +202,18 @@ class Asker:
     def what_at(self) -> list[Turn] | None:
         patches = [patch for patch, scene in enumerate(self.track.scenes) if scene != BETWEEN_SCENES]
         busy = [patch for patch in patches if self.track.things[patch]]
-        patch = _pick(self.rng, busy if self.rng.random() < 0.9 else patches)
+        patch = _pick(self.rng, busy if self.rng.random() < 0.8 else patches)
         if patch is None:
             return None
         things = [thing for thing, _ in self.track.things[patch]]
         answer, time = wording.listing(things, self.language), self._time_near(patch)
-        # Whether another thing follows is to be seen as well.
         evidence = [
             Evidence(f"{AND[self.language] if index else ''}{self._name(thing)}", (patch,), thing, time)
             for index, thing in enumerate(things)
         ]
-        evidence.append(Evidence(answer[-1] if things else answer, (), None, time))
+        # That no other thing follows is to be seen there as well: with nowhere to look, a long video's time that is
+        # most like it would be taken for it.
+        evidence.append(Evidence(answer[-1] if things else answer, (patch,), "nothing", time))
         return [self._turn("what at", answer, evidence, t=time)]
 
     def _time_near(self, patch: int) -> str:

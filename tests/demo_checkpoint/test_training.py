@@ -9,7 +9,7 @@ import torch
 from demo_checkpoint import wording
 from demo_checkpoint.model import LanguageModel, Thought, Weights
 from demo_checkpoint.pool import BETWEEN_SCENES, NOTHING
-from demo_checkpoint.prompts import Example, Tokens, collate, special, tokenizer, write_example
+from demo_checkpoint.prompts import NOWHERE, Example, Tokens, collate, special, tokenizer, write_example
 from demo_checkpoint.questions import Asker, Line, Question, Track, Turn
 from demo_checkpoint.seeing import NOT_ASKED
 from demo_checkpoint.telling import (
@@ -161,7 +161,22 @@ def test_an_answer_ends_where_nothing_else_is_shown() -> None:
     asked = Question("what at", "en", (what_at("1.2", CIRCLE, STAR),))
     example = write_example(track_of_shown().timestamps, [asked], track=track_of_shown())
     found = pointed_at(example, example.questions[0], "evidence by time")
-    assert [found[said] for said in ("red", "and", "green", ".")] == [{(1, 0)}, {(1, 5)}, {(1, 5)}, set()]
+    assert [found[said] for said in ("red", "and", "green")] == [{(1, 0)}, {(1, 5)}, {(1, 5)}]
+    assert found["."] == {(1, cell) for cell in (1, 2, 3, 4)}
+
+
+def test_that_nothing_is_shown_is_found_at_its_time() -> None:
+    track = Track(("0.2", "1.2"), (SHOWN[0], ()), (0, 0))
+    asker = Asker(track, "en", np.random.default_rng(0))
+    asked = next(
+        question
+        for question in (asker.ask("what at") for _ in range(100))
+        if question and question.turns[0].about == ("1.2",)
+    )
+    assert asked.turns[0].answer == "Nothing."
+    example = write_example(track.timestamps, [asked], track=track)
+    found = pointed_at(example, example.questions[0], "evidence by time")
+    assert list(found.values()) == [{(1, cell) for cell in range(6)}] * len(found)
 
 
 def what_at(time: str, *things: Thing) -> Turn:
@@ -184,6 +199,17 @@ def test_visual_tokens_point_at_what_was_before() -> None:
     assert table["beside", 1, 5] == [(1, 0)]
     assert not any(table["time before", patch, cell] for patch, cell in ((0, 0), (1, 5)))
     assert not any(table["begun before", patch, cell] for patch, cell in ((0, 0), (1, 0), (2, 5)))
+
+
+def test_where_nothing_is_shown_nothing_is_gathered() -> None:
+    example = write_example(track_of_shown().timestamps, [], track=track_of_shown())
+    vision = np.flatnonzero(example.video.token_ids == special("<|video_pad|>")).tolist()
+    shown = {(patch, cell) for patch, things in enumerate(SHOWN) for _, cell in things}
+    for site in ("nothing before", "nothing begun"):
+        pointers = [pointer for pointer in example.video.pointers if pointer.site == site]
+        rows = {divmod(vision.index(pointer.row), 6) for pointer in pointers}
+        assert rows == {divmod(place, 6) for place in range(18)} - shown
+        assert {pointer.keys for pointer in pointers} == {NOWHERE}
 
 
 def test_chapters_are_found_by_where_their_scene_begins() -> None:
