@@ -292,8 +292,9 @@ def _thing_pointers(things: Sequence[Sequence[tuple[Thing, int]]], places: Seque
     for patch, shown in enumerate(things):
         before = dict(things[patch - 1]) if patch else {}
         fresh = []
-        for row in set(places[patch]) - {places[patch][cell] for _, cell in shown}:
-            pointers += [Pointer(site, row, NOWHERE, True) for site in ("nothing before", "nothing begun")]
+        for cell, row in enumerate(places[patch]):
+            if _shows(shown, cell, "nothing"):
+                pointers += [Pointer(site, row, NOWHERE, True) for site in ("nothing before", "nothing begun")]
         for thing in [thing for thing in current if thing not in before]:
             earlier[thing] += current.pop(thing)
         for index, (thing, cell) in enumerate(shown):
