@@ -47,8 +47,11 @@ WEIGHTS: dict[str, float] = {
 }
 SPOKEN, MOST_LINES = 0.25, 4
 """Which share of the videos has subtitle lines, and how many at most."""
-SCATTERED = 0.5
-"""Which share of the videos has its scenes' times in no order (see `scatter`)."""
+SCATTERED, DRAWN_OUT = 0.5, 0.5
+"""Which share of the videos has its scenes' times in no order, and which of these has scenes of tens of seconds (see
+`scatter`)."""
+LONGEST_SCENE_SECONDS = 60.0
+"""Of those that are drawn out."""
 TOKENS_A_QUESTION = 19
 """The most that the questions about one video have, on average: little is lost to padding."""
 # From which share of the training on, the fewest and the most temporal patches of a video.
@@ -163,16 +166,28 @@ def draw_timestamps(seconds: np.ndarray, rng: np.random.Generator) -> list[str]:
 
 def scatter(timestamps: Sequence[str], scenes: np.ndarray, rng: np.random.Generator) -> list[str]:
     """Each scene some tens of seconds earlier or later, in no order: the tens and hundreds of a short video are hardly
-    different, and would be told from anywhere. Read where they are, they are right in a long one too."""
+    different, and would be told from anywhere. Read where they are, they are right in a long one too. Scenes that are
+    drawn out end with other digits than they begin with, which would else be told of their end as well."""
     begins = np.flatnonzero(np.diff(scenes, prepend=scenes[0] - 1))
     parts = np.split(np.array([round(10 * float(time)) for time in timestamps]), begins[1:])
+    drawn_out = rng.random() < DRAWN_OUT
+    if drawn_out:
+        parts = _draw_out([len(part) for part in parts], rng)
     first_times = np.array([part[0] for part in parts])
-    if rng.random() < 0.5:
+    if not drawn_out and rng.random() < 0.5:
         starts = _far_apart(first_times, rng)
     else:
         starts = _side_by_side(np.array([part[-1] for part in parts]) - first_times, rng)
     tenths = np.concatenate([part - part[0] + start for part, start in zip(parts, starts, strict=True)])
     return [f"{tenth / 10:.1f}" for tenth in tenths]
+
+
+def _draw_out(patches: Sequence[int], rng: np.random.Generator) -> list[np.ndarray]:
+    """For scenes of so many patches, any times in order, in tenths of a second."""
+    # Side by side, all stay below a thousand seconds.
+    longest = min(round(10 * LONGEST_SCENE_SECONDS), 9900 // len(patches) - 10)
+    length = max(int(longest * rng.uniform(0.1, 1.0)), *patches)
+    return [np.sort(rng.choice(length, size=count, replace=False)) for count in patches]
 
 
 def _far_apart(first_times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -186,8 +201,8 @@ def _far_apart(first_times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _side_by_side(lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """New starts of scenes of these lengths, all in tenths of a second, over two minutes or so: few times have
-    hundreds, and those right before and after are other scenes'."""
+    """New starts of scenes of these lengths, all in tenths of a second, over two minutes or so, or as many as they
+    need: few times have hundreds, and those right before and after are other scenes'."""
     # No two are less than a second apart.
     count, needed = len(lengths), lengths.max() + 10
     room = max(int(rng.uniform(1000, 1600)) // count, needed)

@@ -6,7 +6,7 @@ from itertools import groupby, pairwise
 import numpy as np
 import pytest
 import torch
-from demo_checkpoint import wording
+from demo_checkpoint import telling, wording
 from demo_checkpoint.model import LanguageModel, Thought, Weights
 from demo_checkpoint.pool import BETWEEN_SCENES, NOTHING
 from demo_checkpoint.prompts import NOWHERE, Example, Tokens, collate, special, tokenizer, write_example
@@ -278,7 +278,8 @@ def test_no_video_is_longer_than_the_longest_however_often_it_is_looked_at() -> 
         assert len(set(times)) == 64
 
 
-def test_scattered_scenes_keep_their_pace() -> None:
+def test_scattered_scenes_keep_their_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "DRAWN_OUT", 0.0)
     timestamps, scenes = ["0.3", "1.2", "2.0", "8.8", "9.5", "10.3", "13.1"], np.array([0, 0, -1, 1, 1, 1, 2])
     for seed in range(20):
         times = scatter(timestamps, scenes, np.random.default_rng(seed))
@@ -289,7 +290,24 @@ def test_scattered_scenes_keep_their_pace() -> None:
     assert len({time[:-3] for time in times}) > 3
 
 
-def test_often_nothing_but_tens_and_hundreds_tell_scattered_scenes_apart() -> None:
+def test_scenes_that_are_drawn_out_end_with_other_digits_than_they_begin_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a scene's end has the tens of its beginning, they were copied from there in answers, in long videos too."""
+    monkeypatch.setattr(telling, "DRAWN_OUT", 1.0)
+    timestamps, scenes = [f"{time / 10:.1f}" for time in range(3, 120, 4)], np.arange(30) // 3
+    other_tens = []
+    for seed in range(100):
+        times = [round(10 * float(time)) for time in scatter(timestamps, scenes, np.random.default_rng(seed))]
+        assert len(set(times)) == len(times)
+        assert max(times) < 10_000
+        for begin in range(0, 30, 3):
+            first, middle, last = times[begin : begin + 3]
+            assert first < middle < last <= first + 10 * telling.LONGEST_SCENE_SECONDS
+            other_tens.append(first // 100 != last // 100)
+    assert np.mean(other_tens) > 0.5
+
+
+def test_often_nothing_but_tens_and_hundreds_tell_scattered_scenes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "DRAWN_OUT", 0.0)
     timestamps, scenes = [f"{time / 10:.1f}" for time in range(3, 120, 4)], np.arange(30) // 3
     starts = [scatter(timestamps, scenes, np.random.default_rng(seed))[::3] for seed in range(100)]
     alike = [len({(float(time) - float(times[0]) + 0.5) % 10 // 1.0 for time in times}) == 1 for times in starts]
