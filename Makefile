@@ -119,7 +119,7 @@ parity: $(VENV)/.test ## Compare CASES random requests, served, with transformer
 
 fuzz-engine: CASES = 10000
 fuzz-engine: $(VENV)/.test ## Run CASES random schedules through the decoder's engine
-	@$(SHARED):model_repository/decoder/1 $(BIN)/python tests/fuzz_engine.py --cases $(CASES) --seed $(SEED)
+	@TRITON_INTERPRET=1 $(SHARED):model_repository/decoder/1 $(BIN)/python tests/fuzz_engine.py --cases $(CASES) --seed $(SEED)
 
 fuzz-media: CASES = 10000
 fuzz-media: $(VENV)/.test ## Send CASES damaged files through stage 1

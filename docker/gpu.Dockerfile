@@ -7,10 +7,10 @@
 # This one has both backends; TensorRT-LLM is installed beside it as NVIDIA's installation page says.
 FROM nvcr.io/nvidia/tritonserver:26.07-py3
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1
-# TensorRT-LLM starts its worker through MPI.
+# TensorRT-LLM starts its worker through MPI; Triton, the compiler of the PyTorch engine's kernels, builds their launchers.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libopenmpi-dev \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev libopenmpi-dev python3-dev \
     && rm --recursive --force /var/lib/apt/lists/*
 # Stage 3's engine, as in ENGINE for the builder.
 ARG ENGINE=tensorrt_llm

@@ -157,8 +157,10 @@ class Bench:
             nonlocal generated
             generated += len(event.ids) if isinstance(event, Tokens) else 0
 
-        lag = 0 if self.device.type == "cpu" else 1
-        engine = build_engine(settings, self.config, self._model, listen, self.device, torch.bfloat16, lag=lag)
+        on_gpu = self.device.type == "cuda"
+        engine = build_engine(
+            settings, self.config, self._model, listen, self.device, torch.bfloat16, lag=int(on_gpu), by_table=on_gpu
+        )
         for number in range(batch):
             self._ask(engine, str(number), prompt, answer)
         started = self._now()

@@ -1,6 +1,10 @@
 """For all tests."""
 
+import os
 import signal
+
+# Kernels for a GPU run on a CPU then. Triton reads it when it is imported.
+os.environ["TRITON_INTERPRET"] = "1"
 
 
 def pytest_configure() -> None:

@@ -172,6 +172,7 @@ def make_settings(checkpoint: Path, **changes: object) -> Settings:
         kv_cache_tokens=4096,
         block_size=16,
         prefix_cache=True,
+        decode_graphs=True,
         context_length=None,
         max_step_tokens=1024,
         max_batch=64,

@@ -17,6 +17,10 @@ def test_any_schedule_gives_the_tokens_that_each_gets_alone(model: fuzz_engine.M
     assert shared > 0
 
 
+def test_schedules_whose_decode_steps_are_a_gpus(model: fuzz_engine.Model) -> None:
+    assert sum(fuzz_engine.Schedule(model, seed, by_table=True).run() for seed in range(10)) > 0
+
+
 def test_prompts_that_begin_alike_are_answered_unlike(model: fuzz_engine.Model) -> None:
     """Else a block that is shared wrongly would go unnoticed."""
     answers = [model.alone(number) for number in range(len(model.asked))]

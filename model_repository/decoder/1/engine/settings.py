@@ -27,6 +27,7 @@ class Settings:
     kv_cache_tokens: int | None
     block_size: int
     prefix_cache: bool
+    decode_graphs: bool
     context_length: int | None
     max_step_tokens: int
     max_batch: int
@@ -52,7 +53,8 @@ def read_settings(parameters: Mapping[str, str], version_folder: Path) -> Settin
         kv_cache_dtype=read.choice("kv_cache_dtype", (*DTYPES, "int8")),
         kv_cache_tokens=read.optional_integer("kv_cache_tokens", 1),
         block_size=read.integer("block_size", 1),
-        prefix_cache=read.choice("prefix_cache", ("true", "false")) == "true",
+        prefix_cache=read.flag("prefix_cache"),
+        decode_graphs=read.flag("decode_graphs"),
         context_length=read.optional_integer("context_length", 1),
         max_step_tokens=read.integer("max_step_tokens", 2),
         max_batch=read.integer("max_batch", 1),
@@ -92,6 +94,9 @@ class _Reader:
         if value not in accepted:
             raise ValueError(f"parameter {name} is {value!r}; accepted are {', '.join(accepted)}")
         return value
+
+    def flag(self, name: str) -> bool:
+        return self.choice(name, ("true", "false")) == "true"
 
     def integer(self, name: str, low: int) -> int:
         value = self.text(name)

@@ -1,4 +1,4 @@
-"""Attention over the paged KV cache, a sequence at a time, in parts that are read in place and merged."""
+"""Attention over the paged KV cache: a sequence at a time, in parts that are read in place and merged, or by table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from engine.pytorch.batch import Span
+from engine.pytorch.block_tables import TableContext
 from engine.pytorch.kept_states import KeptStates, Place
 from engine.pytorch.sequence import Context
 
@@ -22,14 +23,23 @@ def paged_attention(
     cached_keys: KeptStates,
     cached_values: KeptStates,
     spans: tuple[Span, ...],
+    decoding: TableContext | None = None,
 ) -> torch.Tensor:
-    """Each span's queries attend to its context, and to the batch's own keys up to themselves where they are several.
+    """Each sequence's queries attend to its context, and to its own keys up to themselves where they are several.
 
     queries: [tokens, heads, head_dim]; keys, values: [tokens, kv heads, head_dim]; cached_keys, cached_values: one
-    layer's flat cache, this step's tokens included. Returns [tokens, heads * head_dim].
+    layer's flat cache, this step's tokens included; spans: of the tokens after those that `decoding` is about.
+    Returns [tokens, heads * head_dim].
     """
-    grouped = queries.unflatten(1, (keys.shape[1], -1))
     outputs = []
+    if decoding is not None:
+        # Only where it is used: Triton comes with PyTorch for GPUs.
+        from engine.pytorch.table_attention import table_attention
+
+        decoded, queries = queries.tensor_split([len(decoding.rows)])
+        attended = table_attention(decoded, cached_keys, cached_values, decoding)
+        outputs.append(attended.unflatten(1, (keys.shape[1], -1)))
+    grouped = queries.unflatten(1, (keys.shape[1], -1))
     for span, own in zip(spans, grouped.split([span.end - span.begin for span in spans]), strict=True):
         if len(own) == 1:
             outputs.append(_decode_attention(own, cached_keys, cached_values, span.context))

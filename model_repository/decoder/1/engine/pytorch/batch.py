@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from engine.pytorch.block_tables import BlockTables, TableContext
 from engine.pytorch.sequence import Context, Sequence
+from engine.pytorch.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Batch:
     token_ids: [tokens]
     positions: [3, tokens]
     slots: [tokens], where each token's key and value go in the flat cache
-    spans: one per sequence, in the order of the work
+    decoding: what the first tokens see that are looked up in block tables, one per sequence; None: there are none
+    spans: one per other sequence, in the order of the work
     visual: [visual tokens], which tokens of the batch they are; rows: [visual tokens, hidden * (1 + levels)]
     yielding: [sequences that yield a token], the batch's tokens whose logits are wanted
     """
@@ -50,17 +53,22 @@ class Batch:
     token_ids: torch.Tensor
     positions: torch.Tensor
     slots: torch.Tensor
+    decoding: TableContext | None
     spans: tuple[Span, ...]
     visual: torch.Tensor
     rows: torch.Tensor
     yielding: torch.Tensor
 
 
-def build_batch(work: SequenceOf[Work], device: torch.device) -> Batch:
-    """Reads what each sequence computes next; changes nothing, so that a failed step can be built again."""
+def build_batch(work: SequenceOf[Work], device: torch.device, tables: BlockTables | None = None) -> Batch:
+    """Reads what each sequence computes next; changes nothing, so that a failed step can be built again.
+
+    work: decode steps first; with `tables` these look up there what they see.
+    """
     token_ids: list[torch.Tensor] = []
     positions: list[torch.Tensor] = []
     slots: list[torch.Tensor] = []
+    decoding: list[tuple[int, int]] = []
     spans: list[Span] = []
     visual: list[torch.Tensor] = []
     rows: list[torch.Tensor] = []
@@ -72,23 +80,29 @@ def build_batch(work: SequenceOf[Work], device: torch.device) -> Batch:
             for stretch in sequence.prompt.read(item.tokens):
                 visual.append(stretch.visual + (begin + stretch.offset))
                 rows.append(stretch.rows)
-                token_ids.append(stretch.token_ids.to(device))
+                token_ids.append(to_device(stretch.token_ids, device))
                 positions.append(stretch.positions)
         else:
             token_ids.append(sequence.newest)
-            positions.append(torch.full((3, 1), sequence.next_position + sequence.generated - 1))
-        seen = sequence.cached + (item.tokens if item.tokens == 1 else 0)
+            positions.append(torch.full((3, 1), sequence.newest_position))
         slots.append(sequence.slots[sequence.cached : sequence.cached + item.tokens])
-        spans.append(Span(begin, end, sequence.context(seen)))
+        if tables is None or item.prefill:
+            seen = sequence.cached + (item.tokens if item.tokens == 1 else 0)
+            spans.append(Span(begin, end, sequence.context(seen)))
+        else:
+            decoding.append((sequence.row, sequence.cached + 1))
         if item.yields_token:
             yielding.append(end - 1)
         begin = end
     return Batch(
         token_ids=torch.cat(token_ids),
-        positions=torch.cat(positions, dim=1).to(device),
+        positions=to_device(torch.cat(positions, dim=1), device),
         slots=torch.cat(slots),
+        decoding=tables.context(*to_device(torch.tensor(decoding).T.contiguous(), device))
+        if tables and decoding
+        else None,
         spans=tuple(spans),
-        visual=(torch.cat(visual) if visual else torch.empty(0, dtype=torch.long)).to(device),
+        visual=to_device(torch.cat(visual) if visual else torch.empty(0, dtype=torch.long), device),
         rows=torch.cat(rows) if rows else torch.empty(0, 0, device=device),
-        yielding=torch.tensor(yielding, dtype=torch.long, device=device),
+        yielding=to_device(torch.tensor(yielding, dtype=torch.long), device),
     )

@@ -12,6 +12,7 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask_par
 
 from engine.errors import invalid_argument
 from engine.pytorch.grammar import Grammar, GrammarError
+from engine.pytorch.transfer import to_device
 
 
 def constrain(logits: torch.Tensor, grammars: Sequence[Grammar | None]) -> None:
@@ -34,8 +35,8 @@ def constrain(logits: torch.Tensor, grammars: Sequence[Grammar | None]) -> None:
         except GrammarError as error:
             raise invalid_argument(f"sampling_parameters.response_format cannot be followed: {error}") from None
     allowed = np.unpackbits(bits.view(np.uint8), axis=1, bitorder="little")[:, :vocabulary].astype(bool)
-    rows = torch.tensor([row for row, _ in constrained], device=logits.device)
-    forbidden = torch.from_numpy(~allowed).to(logits.device)
+    rows = to_device(torch.tensor([row for row, _ in constrained]), logits.device)
+    forbidden = to_device(torch.from_numpy(~allowed), logits.device)
     logits[rows] = logits[rows].masked_fill(forbidden, float("-inf"))
 
 

@@ -16,7 +16,9 @@ from engine.errors import RequestError, invalid_argument
 from engine.protocol import Admitted, EngineState, Failed, Listener, Prefilled, PromptPiece, Request, Tokens, Waiting
 from engine.pytorch.batch import Work, build_batch
 from engine.pytorch.block_manager import BlockManager
+from engine.pytorch.block_tables import BlockTables
 from engine.pytorch.content import Content
+from engine.pytorch.decode_steps import DecodeSteps, cuda_graphs
 from engine.pytorch.grammar import Grammar
 from engine.pytorch.grammar_compiler import GrammarCompiler
 from engine.pytorch.kv_cache import KVCache, choose_cache_tokens
@@ -27,6 +29,7 @@ from engine.pytorch.scheduler import Scheduler
 from engine.pytorch.sequence import Sequence
 from engine.pytorch.text_model import TextModel
 from engine.pytorch.token_counts import TokenCounts
+from engine.pytorch.transfer import HostCopy
 from engine.pytorch.weights import load_weights
 from engine.sampling_parameters import SamplingParameters
 from engine.settings import Settings
@@ -44,10 +47,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Step:
-    """A step that was handed to the device. token_ids: int64 [work that yields a token]."""
+    """A step that was handed to the device. token_ids: int64 [work that yields a token]; known: these, on the host."""
 
     work: list[Work]
     token_ids: torch.Tensor
+    known: HostCopy
 
 
 class PyTorchEngine:
@@ -61,6 +65,7 @@ class PyTorchEngine:
         self,
         model: TextModel,
         cache: KVCache,
+        decode_steps: DecodeSteps | None,
         scheduler: Scheduler,
         grammars: GrammarCompiler,
         config: ModelConfig,
@@ -73,6 +78,7 @@ class PyTorchEngine:
     ) -> None:
         self._model = model
         self._cache = cache
+        self._decode_steps = decode_steps
         self._scheduler = scheduler
         self._grammars = grammars
         self._config = config
@@ -250,13 +256,17 @@ class PyTorchEngine:
         return [step]
 
     def _compute(self, work: list[Work]) -> Step:
-        logits = self._model(build_batch(work, self._device), self._cache)
+        if self._decode_steps and not any(item.prefill for item in work):
+            logits = self._decode_steps(work)
+        else:
+            logits = self._model(build_batch(work, self._device, self._scheduler.tables), self._cache)
         yielding = [item.sequence for item in work if item.yields_token]
-        return Step(work, sample(logits, yielding) if yielding else logits.new_empty(0))
+        token_ids = sample(logits, yielding) if yielding else torch.empty(0, dtype=torch.long)
+        return Step(work, token_ids, HostCopy(token_ids))
 
     def _finish(self, step: Step) -> None:
         """Waits for what the step generates, and reports."""
-        token_ids = iter(step.token_ids.tolist())
+        token_ids = iter(step.known.tolist())
         with self._lock:
             for item in step.work:
                 token_id = next(token_ids) if item.yields_token else None
@@ -314,8 +324,11 @@ def create_engine(settings: Settings, listener: Listener) -> PyTorchEngine:
     with ThreadPoolExecutor(1) as loader:
         weights = loader.submit(load_weights, settings.checkpoint, config, device, dtype, settings.weights).result()
     model = TextModel(config, weights)
+    on_gpu = device.type == "cuda"
     # While a GPU computes a step, the host reads what the one before has generated and prepares the next.
-    engine = build_engine(settings, config, model, listener, device, dtype, lag=0 if device.type == "cpu" else 1)
+    lag = 1 if on_gpu else 0
+    by_table = on_gpu and settings.decode_graphs
+    engine = build_engine(settings, config, model, listener, device, dtype, lag=lag, by_table=by_table)
     engine.start()
     return engine
 
@@ -329,8 +342,13 @@ def build_engine(
     dtype: torch.dtype,
     *,
     lag: int,
+    by_table: bool = False,
 ) -> PyTorchEngine:
-    """An engine that computes a step whenever `step` is called, or from `start` on."""
+    """An engine that computes a step whenever `step` is called, or from `start` on.
+
+    lag: steps that are launched before it is known what the one before them generated
+    by_table: whether attention of decode steps looks up block tables, and these steps are CUDA graphs on a GPU
+    """
     kept = dtype if settings.kv_cache_dtype == "auto" else getattr(torch, settings.kv_cache_dtype)
     cache_tokens = settings.kv_cache_tokens or choose_cache_tokens(config, device, kept)
     blocks = cache_tokens // settings.block_size
@@ -338,8 +356,17 @@ def build_engine(
         raise ValueError(f"a KV cache of {cache_tokens} tokens holds no block of {settings.block_size}")
     logger.info("KV cache: %d blocks of %d tokens in %s on %s", blocks, settings.block_size, kept, device)
     generation = read_generation_config(settings.checkpoint, settings.default_max_tokens)
+    cache = KVCache(config, blocks, settings.block_size, device, dtype, kept)
+    context_length = settings.context_length or config.max_position_embeddings
+    tables = decode_steps = None
+    if by_table:
+        longest = min(blocks, -(-context_length // settings.block_size))
+        tables = BlockTables(settings.max_batch, longest, settings.block_size, device)
+        record = cuda_graphs() if device.type == "cuda" else lambda compute: compute
+        decode_steps = DecodeSteps(model, cache, tables, device, settings.max_batch, record)
     scheduler = Scheduler(
         PrefixCache(BlockManager(blocks), settings.block_size, enabled=settings.prefix_cache),
+        tables=tables,
         block_size=settings.block_size,
         max_batch=settings.max_batch,
         max_step_tokens=settings.max_step_tokens,
@@ -347,7 +374,8 @@ def build_engine(
     )
     return PyTorchEngine(
         model=model,
-        cache=KVCache(config, blocks, settings.block_size, device, dtype, kept),
+        cache=cache,
+        decode_steps=decode_steps,
         scheduler=scheduler,
         grammars=GrammarCompiler(
             settings.checkpoint / "tokenizer.json",
@@ -358,7 +386,7 @@ def build_engine(
         ),
         config=config,
         generation=generation,
-        limits=Limits(settings.context_length or config.max_position_embeddings, settings.max_waiting),
+        limits=Limits(context_length, settings.max_waiting),
         listener=listener,
         device=device,
         dtype=dtype,

@@ -8,6 +8,7 @@ import torch
 
 from engine.pytorch.constraint import constrain
 from engine.pytorch.sequence import Sequence
+from engine.pytorch.transfer import to_device
 
 # As in vLLM: below it, dividing logits by the temperature overflows, and the draw would be greedy anyway.
 GREEDY_BELOW = 1e-5
@@ -27,7 +28,7 @@ def sample(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> torch.Tenso
     tokens = logits.argmax(dim=-1)
     drawn = [row for row, sequence in enumerate(sequences) if sequence.sampling.temperature >= GREEDY_BELOW]
     if drawn:
-        rows = torch.tensor(drawn, device=logits.device)
+        rows = to_device(torch.tensor(drawn), logits.device)
         tokens[rows] = _draw(logits[rows], [sequences[row] for row in drawn])
     return tokens
 
@@ -35,14 +36,15 @@ def sample(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> torch.Tenso
 def _forbid_early_stop(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> None:
     for row, sequence in enumerate(sequences):
         if sequence.generated < sequence.sampling.min_tokens and sequence.stop_token_ids:
-            logits[row, list(sequence.stop_token_ids)] = float("-inf")
+            stops = to_device(torch.tensor(list(sequence.stop_token_ids)), logits.device)
+            logits[row].index_fill_(0, stops, float("-inf"))
 
 
 def _penalise(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> None:
     penalised = [(row, s.sampling, s.counts) for row, s in enumerate(sequences) if s.counts is not None]
     if not penalised:
         return
-    rows = torch.tensor([row for row, _, _ in penalised], device=logits.device)
+    rows = to_device(torch.tensor([row for row, _, _ in penalised]), logits.device)
     output = torch.stack([counts.output for _, _, counts in penalised])
     seen = torch.stack([counts.prompt for _, _, counts in penalised]) | (output > 0)
 
@@ -79,4 +81,4 @@ def _draw(logits: torch.Tensor, sequences: SequenceOf[Sequence]) -> torch.Tensor
 
 def _columns(rows: SequenceOf[tuple[float, ...]], device: torch.device) -> tuple[torch.Tensor, ...]:
     """Each parameter as a column [rows, 1]; in one tensor, because it goes to the device at once."""
-    return torch.tensor(rows, dtype=torch.float32, device=device).split(1, dim=1)
+    return to_device(torch.tensor(rows, dtype=torch.float32), device).split(1, dim=1)

@@ -8,6 +8,7 @@ import torch
 
 from engine.departures import Departures
 from engine.pytorch.batch import Work
+from engine.pytorch.block_tables import BlockTables
 from engine.pytorch.prefix_cache import PrefixCache, Reservation
 from engine.pytorch.sequence import Sequence
 
@@ -20,12 +21,20 @@ class Scheduler:
     can always finish, and nothing is evicted half-way."""
 
     def __init__(
-        self, blocks: PrefixCache, *, block_size: int, max_batch: int, max_step_tokens: int, device: torch.device
+        self,
+        blocks: PrefixCache,
+        *,
+        tables: BlockTables | None,
+        block_size: int,
+        max_batch: int,
+        max_step_tokens: int,
+        device: torch.device,
     ) -> None:
         self.waiting: deque[Sequence] = deque()
         # In line for prefill.
         self.running: list[Sequence] = []
         self.blocks = blocks
+        self.tables = tables
         self.departures = Departures()
         self._block_size = block_size
         self._max_batch = max_batch
@@ -43,6 +52,8 @@ class Scheduler:
             return None
         self.waiting.popleft()
         sequence.reserve(reservation, self._block_size, self._device)
+        if self.tables:
+            sequence.row = self.tables.add(sequence.blocks)
         self.running.append(sequence)
         return sequence, reservation
 
@@ -92,6 +103,8 @@ class Scheduler:
         if sequence in self.running:
             self.running.remove(sequence)
             self.blocks.release(sequence.blocks)
+            if self.tables:
+                self.tables.remove(sequence.row)
             self.departures.add()
         else:
             self.waiting.remove(sequence)

@@ -39,6 +39,7 @@ class Sequence:
     newest: int64 [1] on the device, the last of these
     output: generated token ids that are known on the host
     slots: [reserved tokens], the place of each token in the flat cache
+    row: in the block tables, if there are any
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Sequence:
         self.over = False
         self.blocks: tuple[int, ...] = ()
         self.slots = torch.empty(0, dtype=torch.long)
+        self.row = 0
         self._filled = 0
         self._runs: list[tuple[int, int, int]] = []
         self._scattered = torch.empty(0, dtype=torch.long)
@@ -86,6 +88,11 @@ class Sequence:
         """Whether its next token can be computed: what a grammar allows is known when the one before is."""
         known = self.grammar is None or self.generated == len(self.output)
         return not self.prefilling and self.generated < self.max_tokens and known
+
+    @property
+    def newest_position(self) -> int:
+        """Of the last generated token, on all three axes."""
+        return self.next_position + self.generated - 1
 
     @property
     def reserved_tokens(self) -> int:

@@ -59,7 +59,7 @@ class TextModel:
         query, key = query_key.split((heads, kv_heads), dim=1)
         keys.write(batch.slots, key)
         values.write(batch.slots, value)
-        return layer.output(paged_attention(query, key, value, keys, values, batch.spans))
+        return layer.output(paged_attention(query, key, value, keys, values, batch.spans, batch.decoding))
 
     def _mlp(self, layer: LayerWeights, hidden: torch.Tensor) -> torch.Tensor:
         gate, up = layer.gate_up(hidden).chunk(2, dim=-1)

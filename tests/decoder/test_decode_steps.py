@@ -1,0 +1,81 @@
+"""Decode steps as on a GPU: in batches of few sizes, from memory that stays where it is, by table."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from decoder.harness import Answer, Prompt, greedy, make_prompt, make_settings
+from engine.checkpoint import read_model_config
+from engine.pytorch.batch import Batch
+from engine.pytorch.kv_cache import KVCache
+from engine.pytorch.pytorch_engine import PyTorchEngine, build_engine
+from engine.pytorch.text_model import TextModel
+from engine.pytorch.weights import load_weights
+
+CPU = torch.device("cpu")
+TOKENS = 6
+
+
+class WatchedModel(TextModel):
+    """Notes the addresses that each decode step reads, by its size."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = read_model_config(folder)
+        super().__init__(self.config, load_weights(folder, self.config, CPU, torch.float32))
+        self.addresses: defaultdict[int, set[tuple[int, ...]]] = defaultdict(set)
+
+    def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
+        if not batch.spans:
+            seen = batch.decoding
+            assert seen is not None
+            read = (batch.token_ids, batch.positions, seen.tables, seen.rows, seen.lengths, batch.yielding)
+            self.addresses[len(batch.token_ids)].add(tuple(tensor.data_ptr() for tensor in read))
+        return super().__call__(batch, cache)
+
+
+@pytest.fixture
+def answer_all(checkpoint: Path) -> Callable[..., tuple[list[Answer], WatchedModel]]:
+    """Answers prompts at once, by table."""
+
+    def answer_all(prompts: list[Prompt], **settings: object) -> tuple[list[Answer], WatchedModel]:
+        model = WatchedModel(checkpoint)
+        answers = {str(number): Answer() for number in range(len(prompts))}
+        engine: PyTorchEngine = build_engine(
+            make_settings(checkpoint, **settings), model.config, model,
+            lambda session, event: answers[session](event), CPU, torch.float32, lag=1, by_table=True,
+        )  # fmt: skip
+        for session, prompt in zip(answers, prompts, strict=True):
+            engine.open(session, prompt.request(greedy(TOKENS)))
+            for piece in prompt.pieces(20):
+                engine.feed(session, piece)
+        while engine.step():
+            pass
+        return list(answers.values()), model
+
+    return answer_all
+
+
+def test_tokens_are_those_of_transformers(
+    checkpoint: Path, answer_all: Callable[..., tuple[list[Answer], WatchedModel]]
+) -> None:
+    """One is still prefilled while two generate."""
+    prompts = [make_prompt(checkpoint, frames, frames=frames, greedy_tokens=TOKENS) for frames in (0, 2, 20)]
+    answers, _ = answer_all(prompts, max_step_tokens=66)
+    assert [tuple(answer.ids) for answer in answers] == [prompt.greedy for prompt in prompts]
+
+
+def test_a_size_reads_the_same_memory_in_every_step(
+    checkpoint: Path, answer_all: Callable[..., tuple[list[Answer], WatchedModel]]
+) -> None:
+    """What is recorded as a graph reads these addresses for ever."""
+    prompts = [make_prompt(checkpoint, seed, frames=0) for seed in range(5)]
+    answers, model = answer_all(prompts, max_batch=6)
+    assert all(len(answer.ids) == TOKENS for answer in answers)
+    assert set(model.addresses) == {8}
+    answer_all_three, model = answer_all(prompts[:3], max_batch=6)
+    assert [answer.ids for answer in answer_all_three] == [answer.ids for answer in answers[:3]]
+    assert {size: len(addresses) for size, addresses in model.addresses.items()} == {4: 1}
