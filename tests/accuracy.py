@@ -123,7 +123,7 @@ def ask(client: Client, case: Case, question: Question, video_options: Mapping[s
         messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": turn.question}]
         answer = turn.answer
     given = client.chat(messages, video_options=video_options, max_tokens=256, temperature=0.0).text
-    return is_right(question, given, tolerance=case.patch_seconds)
+    return is_right(question, given, moments=case.moments)
 
 
 def ask_all(

@@ -38,9 +38,9 @@ class Case:
     subtitles: bytes | None = None
 
     @property
-    def patch_seconds(self) -> float:
-        """From one timestamp of the prompt to the next, on average: nothing can be timed more closely."""
-        return self.script.duration / len(self.track.timestamps)
+    def moments(self) -> list[float]:
+        """The seconds that the prompt's timestamps name."""
+        return [float(timestamp) for timestamp in self.track.timestamps]
 
 
 def make_case(

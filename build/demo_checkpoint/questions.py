@@ -403,9 +403,12 @@ KINDS: dict[str, Callable[[Asker], list[Turn] | None]] = {
 _TIME = re.compile(r"\d+:\d\d|\d+\.\d+")
 
 
-def is_right(question: Question, answer: str, *, tolerance: float) -> bool:
+def is_right(question: Question, answer: str, *, moments: Sequence[float]) -> bool:
     """Judges an answer to the last turn: the same words as the truth, the things of a list in any order, and every
-    time within `tolerance` seconds (a mm:ss within that and the second that it drops)."""
+    time within one sampling interval (a mm:ss within that and the second that it drops).
+
+    moments: the sampled seconds, in order; what is between two of them nobody has seen
+    """
     truth = question.turns[-1].answer
     answer = answer.strip()
     if question.kind == "what at":
@@ -413,7 +416,21 @@ def is_right(question: Question, answer: str, *, tolerance: float) -> bool:
     if _TIME.sub("t", answer) != _TIME.sub("t", truth):
         return False
     pairs = zip(_TIME.findall(answer), _TIME.findall(truth), strict=True)
-    return all(abs(_seconds(a) - _seconds(b)) <= tolerance + (":" in a) + 1e-6 for a, b in pairs)
+    return all(
+        abs(_seconds(told) - _seconds(true))
+        <= _interval(moments, _seconds(true), _seconds(told)) + (":" in told) + 1e-6
+        for told, true in pairs
+    )
+
+
+def _interval(moments: Sequence[float], true: float, told: float) -> float:
+    """From the sampled moment next to the true one to its neighbour on the side of what was told; at an end of the
+    video, to the one that it has. 0 where there is one moment only."""
+    nearest = min(range(len(moments)), key=lambda index: abs(moments[index] - true))
+    neighbour = nearest + (1 if told > true else -1)
+    if not 0 <= neighbour < len(moments):
+        neighbour = min(max(2 * nearest - neighbour, 0), len(moments) - 1)
+    return abs(moments[neighbour] - moments[nearest])
 
 
 def _members(answer: str, language: Language) -> set[str]:

@@ -84,34 +84,45 @@ def test_what_is_not_shown_is_said_to_be_not_shown() -> None:
 def test_the_truth_is_right(kind: str, language: wording.Language) -> None:
     asker = Asker(TRACK, language, np.random.default_rng(1))
     for question in filter(None, (asker.ask(kind) for _ in range(20))):
-        assert is_right(question, question.turns[-1].answer, tolerance=0.0)
-        assert not is_right(question, "The cat.", tolerance=0.0)
+        assert is_right(question, question.turns[-1].answer, moments=[0.0])
+        assert not is_right(question, "The cat.", moments=[0.0, 1000.0])
 
 
-def judge(kind: str, truth: str, answer: str, tolerance: float) -> bool:
-    return is_right(Question(kind, "en", (Turn("?", truth),)), answer, tolerance=tolerance)
+def judge(kind: str, truth: str, answer: str, *moments: float) -> bool:
+    return is_right(Question(kind, "en", (Turn("?", truth),)), answer, moments=moments)
 
 
-def test_times_may_be_off_by_the_tolerance() -> None:
-    truth = "From 1.2 to 4.2 seconds."
-    assert judge("when", truth, "From 2.2 to 3.2 seconds.", 1.0)
-    assert not judge("when", truth, "From 2.3 to 4.2 seconds.", 1.0)
-    assert not judge("when", truth, "From 1.2 to 5.3 seconds.", 1.0)
-    assert not judge("when", truth, "It does not appear.", 1.0)
+def test_times_may_be_off_by_one_sampling_interval() -> None:
+    truth, moments = "From 1.2 to 4.2 seconds.", (0.2, 1.2, 2.2, 3.2, 4.2, 5.2)
+    assert judge("when", truth, "From 2.2 to 3.2 seconds.", *moments)
+    assert not judge("when", truth, "From 2.3 to 4.2 seconds.", *moments)
+    assert not judge("when", truth, "From 1.2 to 5.3 seconds.", *moments)
+    assert not judge("when", truth, "It does not appear.", *moments)
+
+
+def test_the_interval_is_that_of_the_place_on_the_side_of_the_answer() -> None:
+    truth, moments = "From 3.0 to 7.1 seconds.", (0.5, 1.0, 3.0, 3.5, 7.0)
+    assert judge("when", truth, "From 1.0 to 3.6 seconds.", *moments)
+    assert not judge("when", truth, "From 0.9 to 7.1 seconds.", *moments)
+    assert judge("when", truth, "From 3.5 to 7.1 seconds.", *moments)
+    assert not judge("when", truth, "From 3.6 to 7.1 seconds.", *moments)
+    # Nothing was sampled after the end; it may be as far off as before it.
+    assert judge("when", truth, "From 3.0 to 10.6 seconds.", *moments)
+    assert not judge("when", truth, "From 3.0 to 10.7 seconds.", *moments)
 
 
 def test_minutes_may_be_off_by_the_second_they_drop() -> None:
-    truth = "From 00:59 to 01:05."
-    assert judge("when in minutes", truth, "From 01:01 to 01:03.", 1.0)
-    assert not judge("when in minutes", truth, "From 01:02 to 01:05.", 1.0)
+    truth, moments = "From 00:59 to 01:05.", (58, 59, 60, 64, 65, 66)
+    assert judge("when in minutes", truth, "From 01:01 to 01:03.", *moments)
+    assert not judge("when in minutes", truth, "From 01:02 to 01:05.", *moments)
 
 
 def test_what_is_shown_may_come_in_any_order_but_whole() -> None:
     truth = "The red circle and the number 47."
-    assert judge("what at", truth, "The number 47 and the red circle.", 0.0)
-    assert not judge("what at", truth, "The red circle.", 0.0)
-    assert not judge("what at", truth, "The red circle and the number 74.", 0.0)
+    assert judge("what at", truth, "The number 47 and the red circle.", 0.0, 9.0)
+    assert not judge("what at", truth, "The red circle.", 0.0, 9.0)
+    assert not judge("what at", truth, "The red circle and the number 74.", 0.0, 9.0)
 
 
 def test_counts_are_not_times() -> None:
-    assert not judge("how many", "2 times.", "3 times.", 5.0)
+    assert not judge("how many", "2 times.", "3 times.", 0.0, 9.0)
