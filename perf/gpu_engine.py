@@ -24,7 +24,7 @@ from decoder.harness import greedy, make_settings
 from engine.checkpoint import ModelConfig
 from engine.protocol import Event, PromptPiece, Request, Tokens
 from engine.pytorch.linear import DenseLinear, Grouped4Bit, Int4Linear, Linear
-from engine.pytorch.pytorch_engine import PyTorchEngine, build_engine
+from engine.pytorch.pytorch_engine import PyTorchEngine, build_engine, fused_operations
 from engine.pytorch.text_model import TextModel
 from engine.pytorch.weights import LayerWeights, ModelWeights
 from planner.memory import fixed_parts, request_parts
@@ -131,7 +131,8 @@ def random_model(config: ModelConfig, device: torch.device, *, four_bits: bool) 
     )
     embeddings = normal(config.vocab_size, hidden)
     head = embeddings if config.tie_word_embeddings else normal(config.vocab_size, hidden)
-    return TextModel(config, ModelWeights(embeddings, layers, ones(hidden), head))
+    operations = fused_operations(config) if device.type == "cuda" else None
+    return TextModel(config, ModelWeights(embeddings, layers, ones(hidden), head), operations)
 
 
 class Bench:

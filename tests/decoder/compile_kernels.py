@@ -1,11 +1,13 @@
-"""Compiles the decoder's Triton kernels for the cards of all profiles; prints what came out, as JSON. Without
-TRITON_INTERPRET, hence in a process of its own."""
+"""Compiles the decoder's Triton kernels for the cards of all profiles and the shapes of all sizes, and prints what came
+out, as JSON. Without TRITON_INTERPRET, hence in a process of its own."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import triton
+from engine.pytorch.fused_operations import GATED, _add_norm, _gate, _norm_rotate
 from engine.pytorch.table_attention import TILE, _attend, _merge
 from planner.models import published_sizes
 from planner.profiles import profiles
@@ -13,52 +15,51 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 THREADS_PER_WARP = 32
-CONSTANTS = ("GROUP", "QUERIES", "WIDTH", "BLOCK", "TOKENS", "SCALED")
-"""Of `_attend`; the types of its other parameters, for queries in bfloat16:"""
-TYPES = {
-    "queries": "*bf16",
+BLOCK_SIZE = 16
+OTHER_TYPES = {
     "tables": "*i32",
     "rows": "*i64",
     "lengths": "*i64",
     "results": "*fp32",
     "logarithms": "*fp32",
     "factor": "fp32",
+    "eps": "fp32",
     "slots": "i32",
     "table_width": "i32",
+    "query_stride": "i32",
+    "stride": "i32",
+    "width": "i32",
 }
+"""Of parameters that are no tensors in bfloat16."""
 
 
-def attention(group: int, width: int, *, int8: bool) -> ASTSource:
-    cached, scales = ("*i8", "*fp16") if int8 else ("*bf16", "*bf16")
-    types = TYPES | {"keys": cached, "values": cached, "key_scales": scales, "value_scales": scales}
-    signature = {name: types.get(name, "constexpr") for name in _attend.arg_names}
-    return ASTSource(_attend, signature, dict(zip(CONSTANTS, (group, 16, width, 16, TILE, int8), strict=True)))
+def source(kernel: triton.JITFunction, types: dict[str, str] | None = None, **constants: object) -> ASTSource:
+    known = dict.fromkeys(constants, "constexpr") | OTHER_TYPES | (types or {})
+    return ASTSource(kernel, {name: known.get(name, "*bf16") for name in kernel.arg_names}, constants)
 
 
-def merging(parts: int, width: int) -> ASTSource:
-    signature = {
-        "results": "*fp32",
-        "logarithms": "*fp32",
-        "outputs": "*bf16",
-        "PARTS": "constexpr",
-        "WIDTH": "constexpr",
-    }
-    return ASTSource(_merge, signature, {"PARTS": parts, "WIDTH": width})
+def sources() -> Iterator[ASTSource]:
+    texts = [size["text"] for size in published_sizes().values()]
+    for width in sorted({text["head_dim"] for text in texts}):
+        for group in sorted({text["num_attention_heads"] // text["num_key_value_heads"] for text in texts}):
+            constants = {"GROUP": group, "QUERIES": 16, "WIDTH": width, "BLOCK": BLOCK_SIZE, "TOKENS": TILE}
+            yield source(_attend, **constants, SCALED=False)
+            int8 = {"keys": "*i8", "values": "*i8", "key_scales": "*fp16", "value_scales": "*fp16"}
+            yield source(_attend, int8, **constants, SCALED=True)
+        for parts in (1, 64):
+            yield source(_merge, PARTS=parts, WIDTH=width)
+        yield source(_norm_rotate, WIDTH=width)
+    for columns in sorted({triton.next_power_of_2(text["hidden_size"]) for text in texts}):
+        for adds in (False, True):
+            yield source(_add_norm, COLUMNS=columns, ADDS=adds)
+    yield source(_gate, COLUMNS=GATED)
 
 
 def main() -> None:
-    cards = sorted({profile.compute_capability for profile in profiles().values() if profile.compute_capability})
-    shapes = {
-        (size["text"]["num_attention_heads"] // size["text"]["num_key_value_heads"], size["text"]["head_dim"])
-        for size in published_sizes().values()
-    }
-    sources = [attention(*shape, int8=int8) for shape in sorted(shapes) for int8 in (False, True)]
-    sources += [merging(parts, width) for parts in (1, 64) for width in sorted({width for _, width in shapes})]
     compiled = []
-    for card in cards:
+    for card in sorted({profile.compute_capability for profile in profiles().values()} - {""}):
         target = GPUTarget("cuda", int(card.replace(".", "")), THREADS_PER_WARP)
-        for source in sources:
-            kernel = triton.compile(source, target=target)
+        for kernel in (triton.compile(one, target=target) for one in sources()):
             compiled.append(
                 {
                     "card": card,

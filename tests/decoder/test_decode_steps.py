@@ -1,4 +1,4 @@
-"""Decode steps as on a GPU: in batches of few sizes, from memory that stays where it is, by table."""
+"""Decode steps as on a GPU, in Triton's interpreter: in batches of few sizes, from memory that stays where it is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from decoder.harness import Answer, Prompt, greedy, make_prompt, make_settings
 from engine.checkpoint import read_model_config
 from engine.pytorch.batch import Batch
 from engine.pytorch.kv_cache import KVCache
-from engine.pytorch.pytorch_engine import PyTorchEngine, build_engine
+from engine.pytorch.pytorch_engine import PyTorchEngine, build_engine, fused_operations
 from engine.pytorch.text_model import TextModel
 from engine.pytorch.weights import load_weights
 
@@ -23,9 +23,10 @@ TOKENS = 6
 class WatchedModel(TextModel):
     """Notes the addresses that each decode step reads, by its size."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, fused: bool) -> None:
         self.config = read_model_config(folder)
-        super().__init__(self.config, load_weights(folder, self.config, CPU, torch.float32))
+        weights = load_weights(folder, self.config, CPU, torch.float32)
+        super().__init__(self.config, weights, fused_operations(self.config) if fused else None)
         self.addresses: defaultdict[int, set[tuple[int, ...]]] = defaultdict(set)
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
@@ -41,8 +42,10 @@ class WatchedModel(TextModel):
 def answer_all(checkpoint: Path) -> Callable[..., tuple[list[Answer], WatchedModel]]:
     """Answers prompts at once, by table."""
 
-    def answer_all(prompts: list[Prompt], **settings: object) -> tuple[list[Answer], WatchedModel]:
-        model = WatchedModel(checkpoint)
+    def answer_all(
+        prompts: list[Prompt], *, fused: bool = False, **settings: object
+    ) -> tuple[list[Answer], WatchedModel]:
+        model = WatchedModel(checkpoint, fused=fused)
         answers = {str(number): Answer() for number in range(len(prompts))}
         engine: PyTorchEngine = build_engine(
             make_settings(checkpoint, **settings), model.config, model,
@@ -64,7 +67,7 @@ def test_tokens_are_those_of_transformers(
 ) -> None:
     """One is still prefilled while two generate."""
     prompts = [make_prompt(checkpoint, frames, frames=frames, greedy_tokens=TOKENS) for frames in (0, 2, 20)]
-    answers, _ = answer_all(prompts, max_step_tokens=66)
+    answers, _ = answer_all(prompts, fused=True, max_step_tokens=66)
     assert [tuple(answer.ids) for answer in answers] == [prompt.greedy for prompt in prompts]
 
 
@@ -75,7 +78,7 @@ def test_a_size_reads_the_same_memory_in_every_step(
     prompts = [make_prompt(checkpoint, seed, frames=0) for seed in range(5)]
     answers, model = answer_all(prompts, max_batch=6)
     assert all(len(answer.ids) == TOKENS for answer in answers)
-    assert set(model.addresses) == {8}
-    answer_all_three, model = answer_all(prompts[:3], max_batch=6)
-    assert [answer.ids for answer in answer_all_three] == [answer.ids for answer in answers[:3]]
+    assert {size: len(addresses) for size, addresses in model.addresses.items()} == {8: 1}
+    fewer, model = answer_all(prompts[:3], max_batch=6)
+    assert [answer.ids for answer in fewer] == [answer.ids for answer in answers[:3]]
     assert {size: len(addresses) for size, addresses in model.addresses.items()} == {4: 1}

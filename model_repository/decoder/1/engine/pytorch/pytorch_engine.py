@@ -22,6 +22,7 @@ from engine.pytorch.decode_steps import DecodeSteps, cuda_graphs
 from engine.pytorch.grammar import Grammar
 from engine.pytorch.grammar_compiler import GrammarCompiler
 from engine.pytorch.kv_cache import KVCache, choose_cache_tokens
+from engine.pytorch.operations import Operations
 from engine.pytorch.prefix_cache import PrefixCache
 from engine.pytorch.prompt import to_stretch
 from engine.pytorch.sampler import sample
@@ -323,11 +324,11 @@ def create_engine(settings: Settings, listener: Listener) -> PyTorchEngine:
     # and where a process has more of both than cores, they sleep after every operation and are woken for the next.
     with ThreadPoolExecutor(1) as loader:
         weights = loader.submit(load_weights, settings.checkpoint, config, device, dtype, settings.weights).result()
-    model = TextModel(config, weights)
     on_gpu = device.type == "cuda"
     # While a GPU computes a step, the host reads what the one before has generated and prepares the next.
     lag = 1 if on_gpu else 0
     by_table = on_gpu and settings.decode_graphs
+    model = TextModel(config, weights, fused_operations(config) if by_table else None)
     engine = build_engine(settings, config, model, listener, device, dtype, lag=lag, by_table=by_table)
     engine.start()
     return engine
@@ -392,6 +393,13 @@ def build_engine(
         dtype=dtype,
         lag=lag,
     )
+
+
+def fused_operations(config: ModelConfig) -> Operations:
+    # Only where they are used: Triton comes with PyTorch for GPUs.
+    from engine.pytorch.fused_operations import FusedOperations
+
+    return FusedOperations(config.rms_norm_eps)
 
 
 def _penalises(sampling: SamplingParameters) -> bool:

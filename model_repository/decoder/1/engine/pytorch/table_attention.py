@@ -40,7 +40,7 @@ def table_attention(queries: torch.Tensor, keys: KeptStates, values: KeptStates,
     logarithms = queries.new_empty((sequences, heads, parts), dtype=torch.float32)
     group = heads // kv_heads
     _attend[sequences, kv_heads, parts](
-        queries.contiguous(),
+        queries,
         cached_keys,
         cached_values,
         key_scales[0] if key_scales else cached_keys,
@@ -53,6 +53,7 @@ def table_attention(queries: torch.Tensor, keys: KeptStates, values: KeptStates,
         width**-0.5,
         slots,
         context.tables.shape[1],
+        queries.stride(0),
         GROUP=group,
         QUERIES=max(_FEWEST_QUERIES, triton.next_power_of_2(group)),
         WIDTH=width,
@@ -92,6 +93,7 @@ def _attend(
     factor: tl.tensor,
     slots: tl.tensor,
     table_width: tl.tensor,
+    query_stride: tl.tensor,
     GROUP: tl.constexpr,  # noqa: N803
     QUERIES: tl.constexpr,  # noqa: N803
     WIDTH: tl.constexpr,  # noqa: N803
@@ -109,8 +111,9 @@ def _attend(
     end = tl.minimum(begin + share, length)
 
     member, column = tl.arange(0, QUERIES), tl.arange(0, WIDTH)
+    own_queries = queries + sequence * query_stride + kv_head * GROUP * WIDTH
     head = (sequence * kv_heads + kv_head) * GROUP + member
-    query = tl.load(queries + head[:, None] * WIDTH + column[None, :], mask=member[:, None] < GROUP, other=0.0)
+    query = tl.load(own_queries + member[:, None] * WIDTH + column[None, :], mask=member[:, None] < GROUP, other=0.0)
     first_slot = kv_head.to(tl.int64) * slots
 
     highest = tl.full([QUERIES], float("-inf"), tl.float32)
