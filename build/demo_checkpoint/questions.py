@@ -427,9 +427,9 @@ def _interval(moments: Sequence[float], true: float, told: float) -> float:
     """From the sampled moment next to the true one to its neighbour on the side of what was told; at an end of the
     video, to the one that it has. 0 where there is one moment only."""
     nearest = min(range(len(moments)), key=lambda index: abs(moments[index] - true))
-    neighbour = nearest + (1 if told > true else -1)
-    if not 0 <= neighbour < len(moments):
-        neighbour = min(max(2 * nearest - neighbour, 0), len(moments) - 1)
+    side = 1 if told > true else -1
+    sampled = range(len(moments))
+    neighbour = next((index for index in (nearest + side, nearest - side) if index in sampled), nearest)
     return abs(moments[neighbour] - moments[nearest])
 
 

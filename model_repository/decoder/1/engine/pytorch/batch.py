@@ -98,11 +98,17 @@ def build_batch(work: SequenceOf[Work], device: torch.device, tables: BlockTable
         token_ids=torch.cat(token_ids),
         positions=to_device(torch.cat(positions, dim=1), device),
         slots=torch.cat(slots),
-        decoding=tables.context(*to_device(torch.tensor(decoding).T.contiguous(), device))
-        if tables and decoding
-        else None,
+        decoding=None if tables is None else _table_context(tables, decoding, device),
         spans=tuple(spans),
         visual=to_device(torch.cat(visual) if visual else torch.empty(0, dtype=torch.long), device),
         rows=torch.cat(rows) if rows else torch.empty(0, 0, device=device),
         yielding=to_device(torch.tensor(yielding, dtype=torch.long), device),
     )
+
+
+def _table_context(tables: BlockTables, decoding: list[tuple[int, int]], device: torch.device) -> TableContext | None:
+    """Of rows and lengths, which a kernel reads as two arrays."""
+    if not decoding:
+        return None
+    rows, lengths = to_device(torch.tensor(decoding).T.contiguous(), device)
+    return tables.context(rows, lengths)

@@ -396,6 +396,7 @@ def build_engine(
 
 
 def fused_operations(config: ModelConfig) -> Operations:
+    """A GPU's kernels for what a layer computes between its matrix products."""
     # Only where they are used: Triton comes with PyTorch for GPUs.
     from engine.pytorch.fused_operations import FusedOperations
 
