@@ -39,6 +39,8 @@ class Server:
         repository: the assembled model repository.
         credits_directory: where the sessions' FIFOs are.
         reports: what the supervisor noticed and repaired, a line each.
+        access: the secrets that open what is restricted.
+        log_path: the file that the server and its stages write to.
     """
 
     def __init__(
@@ -78,11 +80,12 @@ class Server:
         memory = {"video_preprocess.memory_directory": str(self._folder / "memory")}
         settings = {**memory, **self._settings, **credits_settings(self.credits_directory)}
         self._assemble(self._checkpoint, self.repository, settings)
-        self._log = self._folder / "triton.log"
+        self.log_path = self._folder / "triton.log"
         ports = triton.Endpoints("127.0.0.1", *triton.free_ports("127.0.0.1", 4))
         self._deployment = Deployment(
-            triton.find(CACHE), self.repository, ports, self._log, self.reports.append, self._limits
+            triton.find(CACHE), self.repository, ports, self.log_path, self.reports.append, self._limits
         )
+        self.access = self._deployment.access
         self.grpc_url = ports.grpc_target
         self.http_url = ports.url(ports.http)
         self.metrics_url = ports.url(ports.metrics)
@@ -118,4 +121,4 @@ class Server:
 
     def log(self) -> str:
         """What the server and its stages have written so far."""
-        return self._log.read_text(errors="replace")
+        return self.log_path.read_text(errors="replace")

@@ -25,10 +25,11 @@ class ApiError(RuntimeError):
 
 
 class Api:
-    """A client of one server's HTTP endpoint, e.g. `http://127.0.0.1:8000`."""
+    """A client of one server's HTTP endpoint, e.g. `http://127.0.0.1:8000`; `headers` open what is restricted."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
         self._url = url
+        self._headers = dict(headers or {})
 
     def is_live(self, timeout_seconds: float) -> bool:
         """Whether the server itself answers, whatever its models do."""
@@ -79,7 +80,7 @@ class Api:
 
     def _send(self, method: str, path: str, body: Mapping[str, object] | None, timeout_seconds: float) -> str:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, method=method)
+        request = urllib.request.Request(self._url + path, data, self._headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=timeout_seconds) as response:
                 return response.read().decode()

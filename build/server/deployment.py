@@ -9,7 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from server.access import Access
 from server.api import Api
+from server.concealed import ConcealmentError
 from server.health import health_endpoint
 from server.process import TritonProcess
 from server.supervisor import Limits, ServerError, Supervisor
@@ -44,11 +46,12 @@ class Deployment:
 
         options: of the server, beside those that every repository needs.
         """
-        arguments = [*command(installation, repository, endpoints), *options]
-        environment = installation.environment()
-        self.supervisor = Supervisor(
-            lambda: TritonProcess(arguments, environment, log), Api(endpoints.url(endpoints.http)), report, limits
-        )
+        self.access = Access.draw(gated=False)
+        self._command = [*command(installation, repository, endpoints), *options]
+        self._environment = installation.environment()
+        self._report = report
+        api = Api(endpoints.url(endpoints.http), self.access.headers())
+        self.supervisor = Supervisor(self._launch, api, report, limits)
         self._endpoints = endpoints
         self._log = log
         self._error: Exception | None = None
@@ -78,6 +81,14 @@ class Deployment:
         self._thread.join()
         if self._error is not None:
             raise self._error
+
+    def _launch(self) -> TritonProcess:
+        hidden = self.access.options()
+        try:
+            return TritonProcess([*self._command, *hidden], self._environment, self._log, hidden)
+        except ConcealmentError as error:
+            self._report(f"warning: {error}: the other users of this machine can read Triton's secrets")
+            return TritonProcess([*self._command, *hidden.values()], self._environment, self._log)
 
     def _run(self) -> None:
         try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from server import concealed
+from server.log_file import open_log, trim_log
 from server.prerequisites import SHARED_MEMORY
 
 _PROC = Path("/proc")
@@ -32,18 +33,17 @@ class TritonProcess:
     It ends when the thread that starts it does, so that a supervisor that is killed leaves no server behind.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        """The server and its stages write to the file `log`, at its end."""
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, hidden: Mapping[str, str] | None = None
+    ) -> None:
+        """The server and its stages write to the file `log`, at its end.
+
+        hidden: what the arguments mean that are shown to other users in another form; see `concealed.start`.
+        """
         self._regions: set[str] = set()
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [*_ended_with_its_parent(), *command],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        self._log = log
+        with open_log(log) as output:
+            self._process = concealed.start(command, hidden or {}, environment, output)
 
     @property
     def pid(self) -> int:
@@ -55,13 +55,23 @@ class TritonProcess:
         return self._process.poll()
 
     def stubs(self) -> dict[int, Stub]:
-        """The stubs that run now, by process id: a dead one is a zombie until the server unloads its stage."""
+        """The stubs that run now, by process id: a dead one is a zombie until the server unloads its stage.
+
+        Closes their regions to other users: the Python backend lets everybody read them, whatever the umask.
+        """
         found = {}
         for folder in _PROC.iterdir():
             if folder.name.isdecimal() and (stub := self._stub(int(folder.name))):
                 found[stub.pid] = stub
-        self._regions.update(stub.region for stub in found.values())
+        for region in {stub.region for stub in found.values()} - self._regions:
+            with contextlib.suppress(FileNotFoundError):
+                (SHARED_MEMORY / region).chmod(0o600)
+                self._regions.add(region)
         return found
+
+    def trim_log(self) -> None:
+        """Keeps the log within its bound."""
+        trim_log(self._log)
 
     def runs(self, stub: Stub) -> bool:
         """Whether this stub is still there."""
@@ -94,10 +104,3 @@ class TritonProcess:
             return None
         # STUB MODEL/VERSION/model.py REGION ...
         return Stub(stage=Path(arguments[1]).parents[1].name, pid=pid, region=arguments[2])
-
-
-def _ended_with_its_parent() -> list[str]:
-    """The prefix of such a command: util-linux's, which becomes the command. Without it only a supervisor that can
-    still do something ends its server."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "SIGTERM"] if setpriv else []

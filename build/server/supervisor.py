@@ -188,6 +188,7 @@ class Supervisor:
         process = self._process
         if process is None:
             return
+        process.trim_log()
         if (status := process.exit_status()) is not None:
             self._restart(f"the server ended with status {status}")
         elif self._question is None:
@@ -200,6 +201,8 @@ class Supervisor:
             self._watch_question()
 
     def _watch_start(self, process: TritonProcess) -> None:
+        # Their regions are closed to other users before there is anything to read.
+        process.stubs()
         if self._api.is_loaded(timeout_seconds=self._limits.probe_seconds):
             for stub in process.stubs().values():
                 self._stages[stub.stage].stubs.append(stub)
@@ -266,6 +269,7 @@ class Supervisor:
         loading = _in_background(lambda: self._load_again(name, others_run))
         # The stages' processes inherit the server's connections: when it dies, these do not end.
         while process.exit_status() is None and not wait([loading], self._limits.watch_seconds).done:
+            process.stubs()
             if self._stopping.is_set():
                 return
         if not loading.done():
