@@ -8,11 +8,11 @@ nobody but the gate and the supervisor speaks to Triton itself.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-CONTROL = ("model-repository", "shared-memory", "logging", "trace")
-USE = ("health", "metadata", "inference", "model-config", "statistics")
+CONTROL: Sequence[str] = ("model-repository", "shared-memory", "logging", "trace")
+USE: Sequence[str] = ("health", "metadata", "inference", "model-config", "statistics")
 CONTROL_HEADER = "qwen3-vl-control"
 ACCESS_HEADER = "qwen3-vl-access"
 

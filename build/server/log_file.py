@@ -13,7 +13,8 @@ MAX_BYTES = 64 * 2**20
 
 def open_log(path: Path) -> BinaryIO:
     """For writing at its end; nobody but its user reads it."""
-    return open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
+    path.touch(0o600)
+    return path.open("ab")
 
 
 def trim_log(path: Path, max_bytes: int = MAX_BYTES) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 from collections.abc import Iterator
 
@@ -74,5 +73,5 @@ def test_a_log_is_its_users_and_bounded(tmp_path):
     assert [oct(file.stat().st_mode & 0o777) for file in (path, kept)] == ["0o600"] * 2
     trim_log(path, max_bytes=50)
     assert path.read_bytes() == b"b" * 10
-    os.unlink(path)
+    path.unlink()
     trim_log(path)

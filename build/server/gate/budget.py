@@ -1,0 +1,55 @@
+"""How many bytes of requests are held at the same time, by all doors together."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class FullError(Exception):
+    """There is no room now. The message says what is held and what may be."""
+
+
+class Budget:
+    """Counts the bytes of requests that have arrived and not yet gone on."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held_bytes = 0
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Raises FullError when `size` bytes more are too many."""
+        if self._held_bytes + size > self._max_bytes:
+            raise FullError(
+                f"the gate holds {self._held_bytes:,} bytes of requests and this one has {size:,}; at most"
+                f" {self._max_bytes:,} are held together: try again later"
+            )
+        self._held_bytes += size
+        try:
+            yield
+        finally:
+            self._held_bytes -= size
+
+
+class _Mallinfo(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+_mallinfo2 = ctypes.CDLL(None).mallinfo2
+_mallinfo2.restype = _Mallinfo
+
+
+def allocated_bytes() -> int:
+    """What this process has allocated: gRPC's own buffers, which hold messages that have half arrived, are in it."""
+    info = _mallinfo2()
+    return int(info.uordblks + info.hblkhd)
