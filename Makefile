@@ -37,13 +37,20 @@ LOAD ?=
 RESULTS ?= perf/results
 BASELINE ?=
 
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCK := .cache/lock
+AUDIT := .cache/audit
+UPGRADE ?=
+
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python $(PIP_INSTALL)
+# No file is installed whose hash is not in the lock, and no package runs code of its own to be installed.
+LOCKED := --require-hashes --no-deps --only-binary :all: --requirement requirements/locked
 # What tests and benchmarks share is imported from its folder.
 SHARED := PYTHONPATH=tests:build
 # Each is a root that its modules are imported from.
 TYPED := build client/src $(dir $(wildcard model_repository/*/1/model.py))
 
-SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSITORY)' --host '$(HOST)' \
+SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSITORY)' \
 	--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) --health-port $(HEALTH_PORT)
 
 .DELETE_ON_ERROR:
@@ -51,7 +58,7 @@ SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSIT
 .PHONY: help env demo serve api webui engines test lint parity accuracy fuzz-engine fuzz-media fuzz-api \
 	bench-batching bench-engine bench-followup bench-memory bench-sampling bench-answers bench-ingest \
 	bench-summaries bench-context bench-overlap bench-quantisation bench-gpu bench-gpu-vision load load-sweep \
-	load-users load-web load-batching load-report load-sizing soak overload chaos clean
+	load-users load-web load-batching load-report load-sizing soak overload chaos lock audit clean
 
 help: ## Show this help
 	@echo 'make TARGET [VARIABLE=value ...]'
@@ -60,7 +67,7 @@ help: ## Show this help
 	@echo
 	@echo '  PYTHON=python3            the Python, 3.11 or 3.12, that .venv is made with'
 	@echo '  MODEL=                    serve, demo: a checkpoint, folder or hub name; empty: the demo checkpoint'
-	@echo '  HOST=127.0.0.1            serve: the address to listen on'
+	@echo '  HOST=127.0.0.1            serve, api, webui: the address to listen on; the ports behind API and page stay local'
 	@echo '  HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002 HEALTH_PORT=8003'
 	@echo '  API_PORT=8080 API="--allowed-host example.com ..."  api: where it listens; options of qwen3-vl-api'
 	@echo '  WEBUI_PORT=7860           webui: where the page listens'
@@ -81,16 +88,16 @@ demo: $(VENV)/.client ## Ask a question about a sample video: server, answer wit
 	@$(BIN)/python build/demo.py --model '$(MODEL)'
 
 serve: $(VENV)/.client ## Serve MODEL in the foreground until Ctrl-C
-	@$(SERVE) --media-root '$(MEDIA_ROOT)' --set $(SET)
+	@$(SERVE) --host '$(HOST)' --media-root '$(MEDIA_ROOT)' --set $(SET)
 
 api webui: MEDIA_ROOT := $(or $(MEDIA_ROOT),.cache/media)
 api: $(VENV)/.api ## Serve MODEL and the OpenAI-compatible API in the foreground until Ctrl-C
-	@mkdir -p '$(MEDIA_ROOT)'
+	@mkdir -p -m 700 '$(MEDIA_ROOT)'
 	@$(SERVE) --media-root '$(MEDIA_ROOT)' --set $(SET) --front $(BIN)/qwen3-vl-api --media-root '$(MEDIA_ROOT)' \
 		--host '$(HOST)' --port $(API_PORT) --model '$(notdir $(or $(MODEL),qwen3-vl-demo))' $(API)
 
 webui: $(VENV)/.web ## Serve MODEL and the web page in the foreground until Ctrl-C
-	@mkdir -p '$(MEDIA_ROOT)'
+	@mkdir -p -m 700 '$(MEDIA_ROOT)'
 	@$(SERVE) --media-root '$(MEDIA_ROOT)' --set $(SET) --front $(BIN)/qwen3-vl-web --media-root '$(MEDIA_ROOT)' \
 		--host '$(HOST)' --port $(WEBUI_PORT)
 
@@ -195,6 +202,12 @@ bench-gpu: $(VENV)/.test ## Time the engine on a GPU at the published shapes, ag
 bench-gpu-vision: $(VENV)/.test ## Time the vision tower on a GPU in PyTorch, compiled and in ONNX Runtime
 	@$(SHARED):model_repository/decoder/1:model_repository/video_preprocess/1 $(BIN)/python perf/gpu_vision.py
 
+lock: $(LOCK)/bin/uv ## Write requirements/locked again: every package with the hashes of its files; UPGRADE=--upgrade for newer ones
+	@UV=$(CURDIR)/$(LOCK)/bin/uv UPGRADE=$(UPGRADE) requirements/lock.sh
+
+audit: $(AUDIT)/bin/pip-audit ## Ask databases for the known holes of what is locked; exit status 3: they could not be asked
+	@$(AUDIT)/bin/python requirements/audit.py --pip-audit $(AUDIT)/bin/pip-audit
+
 clean: ## Remove what was set up: .venv and .cache
 	rm -rf $(VENV) .cache
 
@@ -210,35 +223,47 @@ $(VENV)/bin/python:
 	@echo 'making $(VENV) with $(PYTHON)'
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.serve: requirements/serve.txt | $(VENV)/bin/python
+$(VENV)/.serve: requirements/locked/serve.txt requirements/torch.txt | $(VENV)/bin/python
 	@echo 'installing what serving needs: PyTorch and transformers are large, the first time takes minutes'
-	@$(PIP) -r requirements/serve.txt
+	@$(PIP) $(LOCKED)/serve.txt
+	@$(PIP) --requirement requirements/torch.txt
 	@touch $@
 
-$(VENV)/.client: requirements/client.txt client/pyproject.toml $(VENV)/.serve
+$(VENV)/.client: requirements/locked/client.txt client/pyproject.toml $(VENV)/.serve
 	@echo 'installing the client'
-	@$(PIP) -r requirements/client.txt
-	@$(PIP) --no-deps --editable client
+	@$(PIP) $(LOCKED)/client.txt
+	@$(PIP) --no-deps --no-build-isolation --editable client
 	@touch $@
 
-$(VENV)/.api: requirements/api.txt $(VENV)/.client
+$(VENV)/.api: requirements/locked/api.txt $(VENV)/.client
 	@echo 'installing what the API imports'
-	@$(PIP) -r requirements/api.txt
+	@$(PIP) $(LOCKED)/api.txt
 	@touch $@
 
-$(VENV)/.web: requirements/web.txt $(VENV)/.client
+$(VENV)/.web: requirements/locked/web.txt $(VENV)/.client
 	@echo 'installing what the page imports'
-	@$(PIP) -r requirements/web.txt
+	@$(PIP) $(LOCKED)/web.txt
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt requirements/load.txt requirements/reference.txt $(VENV)/.api $(VENV)/.web
+$(VENV)/.test: requirements/locked/test.txt $(VENV)/.api $(VENV)/.web
 	@echo 'installing what tests need'
-	@$(PIP) -r requirements/test.txt
-	@$(PIP) --no-deps -r requirements/reference.txt
+	@$(PIP) $(LOCKED)/test.txt
 	@touch $@
 
-$(PEERS)/.installed: requirements/peers.txt | $(VENV)/bin/python
+$(PEERS)/.installed: requirements/locked/peers.txt requirements/torch.txt | $(VENV)/bin/python
 	@echo 'installing the readers that stage 1 is compared with'
 	@$(BIN)/python -m venv $(PEERS)
-	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/peers.txt
+	@$(PEERS)/bin/python $(PIP_INSTALL) $(LOCKED)/peers.txt
+	@$(PEERS)/bin/python $(PIP_INSTALL) --requirement requirements/torch.txt
+	@touch $@
+
+$(LOCK)/bin/uv: requirements/locked/lock.txt | $(VENV)/bin/python
+	@$(BIN)/python -m venv $(LOCK)
+	@$(LOCK)/bin/python $(PIP_INSTALL) $(LOCKED)/lock.txt
+	@touch $@
+
+$(AUDIT)/bin/pip-audit: requirements/locked/audit.txt | $(VENV)/bin/python
+	@echo 'installing pip-audit'
+	@$(BIN)/python -m venv $(AUDIT)
+	@$(AUDIT)/bin/python $(PIP_INSTALL) $(LOCKED)/audit.txt
 	@touch $@

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from serve import CACHE, ROOT, serve
-from server.deployment import end_on_signals
+from server.deployment import end_on_signals, make_private
 from server.prerequisites import PrerequisiteError
 from server.supervisor import ServerError
 from server.triton import Endpoints, free_ports
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--question", default="When does the word SUN appear?")
     arguments = parser.parse_args()
     end_on_signals()
+    make_private()
     endpoints = Endpoints(HOST, *free_ports(HOST, 4))
     ask = ["ask", "--url", endpoints.grpc_target, "--max-tokens", str(_MAX_TOKENS)]
     try:

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from server import prerequisites, triton
-from server.deployment import Deployment, credits_settings, end_on_signals
+from server.deployment import Deployment, credits_settings, end_on_signals, make_private
+from server.doors import add_doors, read_endpoints, read_gate, warnings
 from server.front import run_front
+from server.gate_keeper import GateOptions
 from server.prerequisites import PrerequisiteError
 from server.supervisor import ServerError
 from server.triton import Endpoints
@@ -47,11 +49,17 @@ def _demo_checkpoint() -> Path:
 
 @contextmanager
 def serve(
-    model: str, repository: Path, endpoints: Endpoints, settings: Mapping[str, str], log: Path
+    model: str,
+    repository: Path,
+    endpoints: Endpoints,
+    settings: Mapping[str, str],
+    log: Path,
+    gate: GateOptions | None = None,
 ) -> Iterator[Deployment]:
     """Checks this machine, assembles `repository` from `model` and serves it while the `with` block runs.
 
-    `model` is a checkpoint's folder or hub name, or empty for the demo's. Raises PrerequisiteError or ServerError with
+    `model` is a checkpoint's folder or hub name, or empty for the demo's. Clients come through `gate`, if there is to
+    be one. Raises PrerequisiteError or ServerError with
     a message that says what to do.
     """
     prerequisites.check_platform()
@@ -79,7 +87,7 @@ def serve(
             raise PrerequisiteError(str(error)) from error
         log.unlink(missing_ok=True)
         report(f"starting Triton; its log is {log}")
-        with Deployment(installation, repository, endpoints, log, report) as deployment:
+        with Deployment(installation, repository, endpoints, log, report, gate=gate) as deployment:
             yield deployment
 
 
@@ -87,11 +95,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make serve", description=__doc__)
     parser.add_argument("--model", default="", help="a checkpoint's folder or hub name; empty: the demo's")
     parser.add_argument("--repository", type=Path, default=CACHE / "repository", help="where it is assembled")
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--http-port", type=int, default=8000)
-    parser.add_argument("--grpc-port", type=int, default=8001)
-    parser.add_argument("--metrics-port", type=int, default=8002)
-    parser.add_argument("--health-port", type=int, default=8003)
+    add_doors(parser)
     parser.add_argument("--media-root", default="", help="the folder that video_uri is looked up in; empty: none")
     parser.add_argument("--set", nargs="*", default=[], metavar="MODEL.PARAMETER=VALUE", help="further settings")
     parser.add_argument(
@@ -108,16 +112,18 @@ def _parse() -> argparse.Namespace:
 def main() -> int:
     arguments = _parse()
     end_on_signals()
+    make_private()
     settings = dict(setting.split("=", 1) for setting in arguments.set)
     if arguments.media_root:
         settings["video_preprocess.media_root"] = str(Path(arguments.media_root).resolve())
-    endpoints = Endpoints(
-        arguments.host, arguments.http_port, arguments.grpc_port, arguments.metrics_port, arguments.health_port
-    )
+    endpoints = read_endpoints(arguments)
     log = CACHE / "triton-serve.log"
     try:
-        with serve(arguments.model, arguments.repository, endpoints, settings, log) as deployment:
+        gate = read_gate(arguments)
+        with serve(arguments.model, arguments.repository, endpoints, settings, log, gate) as deployment:
             report("ready: a model has answered")
+            for line in warnings(endpoints, gate):
+                report(line)
             print(
                 f"  HTTP       {endpoints.url(endpoints.http)}\n"
                 f"  gRPC       {endpoints.grpc_target}\n"
@@ -128,7 +134,7 @@ def main() -> int:
                 flush=True,
             )
             if arguments.front:
-                run_front(arguments.front, deployment, endpoints.grpc_target)
+                run_front(arguments.front, deployment)
             else:
                 deployment.wait()
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from server import triton
 from server.deployment import Deployment, credits_settings
+from server.gate_keeper import GateOptions
 from server.supervisor import SERVER, Limits
 
 CACHE = Path(__file__).parents[1] / ".cache" / "triton"
@@ -41,6 +42,7 @@ class Server:
         reports: what the supervisor noticed and repaired, a line each.
         access: the secrets that open what is restricted.
         log_path: the file that the server and its stages write to.
+        deployment: what runs.
     """
 
     def __init__(
@@ -50,12 +52,15 @@ class Server:
         *,
         assemble: Assemble = assemble_checkpoint,
         limits: Limits | None = None,
+        gate: GateOptions | None = None,
     ) -> None:
-        """`settings` maps `model.parameter` to its value, as `build/repository.py` takes them."""
+        """`settings` maps `model.parameter` to its value, as `build/repository.py` takes them. Without a `gate`, the
+        addresses are Triton's own."""
         self._checkpoint = checkpoint
         self._settings = settings or {}
         self._assemble = assemble
         self._limits = limits
+        self._gate = gate
         self.reports: list[str] = []
 
     def __enter__(self) -> Server:
@@ -70,7 +75,7 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._deployment.__exit__(kind, error, trace)
+        self.deployment.__exit__(kind, error, trace)
         shutil.rmtree(self._folder)
 
     def _start(self) -> None:
@@ -82,23 +87,29 @@ class Server:
         self._assemble(self._checkpoint, self.repository, settings)
         self.log_path = self._folder / "triton.log"
         ports = triton.Endpoints("127.0.0.1", *triton.free_ports("127.0.0.1", 4))
-        self._deployment = Deployment(
-            triton.find(CACHE), self.repository, ports, self.log_path, self.reports.append, self._limits
+        self.deployment = Deployment(
+            triton.find(CACHE),
+            self.repository,
+            ports,
+            self.log_path,
+            self.reports.append,
+            self._limits,
+            gate=self._gate,
         )
-        self.access = self._deployment.access
+        self.access = self.deployment.access
         self.grpc_url = ports.grpc_target
         self.http_url = ports.url(ports.http)
         self.metrics_url = ports.url(ports.metrics)
         self.health_url = ports.url(ports.health)
-        self._deployment.__enter__()
+        self.deployment.__enter__()
 
     def pids(self) -> dict[str, int]:
         """The process ids now: `triton` for the server, and each stage's own (`decoder`, ...)."""
-        return self._deployment.supervisor.pids()
+        return self.deployment.supervisor.pids()
 
     def heals(self) -> dict[str, int]:
         """How often each stage was reloaded, and the whole server (`triton`) restarted, since the start."""
-        return self._deployment.supervisor.heals()
+        return self.deployment.supervisor.heals()
 
     def wait_ready(self, timeout_seconds: float = 60.0) -> None:
         """Returns when every stage runs and a model has answered since the last heal; raises TimeoutError."""
@@ -116,7 +127,7 @@ class Server:
         return self._is_ready()
 
     def _is_ready(self) -> bool:
-        supervisor = self._deployment.supervisor
+        supervisor = self.deployment.supervisor
         return supervisor.pids().keys() >= {SERVER, *triton.STAGES} and supervisor.wait_ready(0)
 
     def log(self) -> str:

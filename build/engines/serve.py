@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from server import triton
-from server.deployment import Deployment, end_on_signals
+from server.deployment import Deployment, end_on_signals, make_private
+from server.doors import add_doors, read_endpoints, read_gate, warnings
 from server.prerequisites import PrerequisiteError
 from server.supervisor import ServerError
 
@@ -24,22 +25,22 @@ CACHE = Path(__file__).parents[2] / ".cache" / "triton"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="engines.serve", description="Serve a repository that `engines` has built.")
     parser.add_argument("repository", type=Path, help="the folder with manifest.json")
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002), ("health", 8003)):
-        parser.add_argument(f"--{name}-port", type=int, default=port)
+    add_doors(parser)
     parser.add_argument("--log", type=Path, default=Path("triton.log"), help="the file that Triton writes to")
     arguments = parser.parse_args()
     end_on_signals()
-    endpoints = triton.Endpoints(
-        arguments.host, arguments.http_port, arguments.grpc_port, arguments.metrics_port, arguments.health_port
-    )
+    make_private()
+    endpoints = read_endpoints(arguments)
     try:
+        gate = read_gate(arguments)
         options = check_manifest(arguments.repository, this_machine())
         installation = triton.find(CACHE)
         with Deployment(
-            installation, arguments.repository, endpoints, arguments.log, _report, options=options
+            installation, arguments.repository, endpoints, arguments.log, _report, options=options, gate=gate
         ) as deployment:
             _report(f"ready: gRPC {endpoints.grpc_target}, HTTP {endpoints.url(endpoints.http)}")
+            for line in warnings(endpoints, gate):
+                _report(line)
             deployment.wait()
     except KeyboardInterrupt:
         _report("ended")

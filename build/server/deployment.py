@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -12,12 +13,16 @@ from types import TracebackType
 from server.access import Access
 from server.api import Api
 from server.concealed import ConcealmentError
+from server.gate.process import GateError
+from server.gate_keeper import GateKeeper, GateOptions
 from server.health import health_endpoint
 from server.process import TritonProcess
-from server.supervisor import Limits, ServerError, Supervisor
-from server.triton import Endpoints, Installation, command
+from server.supervisor import Limits, ServerError, Status, Supervisor
+from server.triton import Endpoints, Installation, command, free_ports
 
 _LOG_TAIL_LINES = 30
+# Where Triton listens behind a gate.
+_PRIVATE = "127.0.0.1"
 
 
 def credits_settings(folder: Path) -> dict[str, str]:
@@ -41,16 +46,28 @@ class Deployment:
         report: Callable[[str], None],
         limits: Limits | None = None,
         options: Sequence[str] = (),
+        gate: GateOptions | None = None,
     ) -> None:
         """Serves the assembled `repository`; the server writes to the file `log`, the supervisor to `report`.
 
         options: of the server, beside those that every repository needs.
+        gate: clients come through it; without one, Triton's own ports are theirs, but for control. Raises ValueError
+            for a bound that is none.
         """
-        self.access = Access.draw(gated=False)
-        self._command = [*command(installation, repository, endpoints), *options]
+        self.access = Access.draw(gated=gate is not None)
+        self.triton = endpoints
+        if gate is not None:
+            http, grpc, metrics = free_ports(_PRIVATE, 3)
+            self.triton = Endpoints(_PRIVATE, http, grpc, metrics, endpoints.health)
+        self._names = () if gate is None else gate.public_hosts
+        self.gate: GateKeeper | None = None
+        if gate is not None:
+            settings = gate.settings(endpoints, self.triton, self.access)
+            self.gate = GateKeeper(settings, log.with_name("gate.log"), report)
+        self._command = [*command(installation, repository, self.triton), *options]
         self._environment = installation.environment()
         self._report = report
-        api = Api(endpoints.url(endpoints.http), self.access.headers())
+        api = Api(self.triton.url(self.triton.http), self.access.headers())
         self.supervisor = Supervisor(self._launch, api, report, limits)
         self._endpoints = endpoints
         self._log = log
@@ -60,12 +77,17 @@ class Deployment:
 
     def __enter__(self) -> Deployment:
         try:
-            endpoint = health_endpoint(self._endpoints.host, self._endpoints.health, self.supervisor.status)
+            if self.gate is not None:
+                self._resources.enter_context(self.gate)
+            endpoint = health_endpoint(self._endpoints.host, self._endpoints.health, self.status, self._names)
             self._resources.enter_context(endpoint)
             self._thread.start()
             while not self.supervisor.wait_ready(timeout_seconds=0.1):
                 if not self._thread.is_alive():
                     self.wait()
+        except GateError as error:
+            self._stop()
+            raise ServerError(str(error)) from error
         except BaseException:
             self._stop()
             raise
@@ -81,6 +103,11 @@ class Deployment:
         self._thread.join()
         if self._error is not None:
             raise self._error
+
+    def status(self) -> Status:
+        """The server as its clients see it."""
+        seen = self.supervisor.status()
+        return seen if self.gate is None else self.gate.seen(seen)
 
     def _launch(self) -> TritonProcess:
         hidden = self.access.options()
@@ -106,6 +133,11 @@ class Deployment:
             self.supervisor.stop(grace_seconds=0)
         finally:
             self._resources.close()
+
+
+def make_private() -> None:
+    """What this process and those that it starts write is for their own user only."""
+    os.umask(0o077)
 
 
 def end_on_signals() -> None:

@@ -14,15 +14,17 @@ from server.supervisor import ServerError
 _GRACE_SECONDS = 10.0
 
 
-def run_front(command: Sequence[str], deployment: Deployment, grpc_target: str) -> None:
-    """Runs `command`, which finds the server in QWEN3_VL_URL, until it or the deployment ends.
+def run_front(command: Sequence[str], deployment: Deployment) -> None:
+    """Runs `command`, which finds the server in QWEN3_VL_URL and its access in QWEN3_VL_ACCESS, until it or the
+    deployment ends. It asks Triton itself: it is a gate for its own clients.
 
     Raises:
         ServerError: what ended the deployment, or the program failed.
         OSError: the program cannot be started.
     """
     errors: list[ServerError] = []
-    front = subprocess.Popen(command, env={**os.environ, "QWEN3_VL_URL": grpc_target})
+    found = {"QWEN3_VL_URL": deployment.triton.grpc_target, "QWEN3_VL_ACCESS": deployment.access.access}
+    front = subprocess.Popen(command, env={**os.environ, **found})
 
     def watch() -> None:
         try:

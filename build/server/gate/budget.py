@@ -6,6 +6,8 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_FREE_BYTES = 64 * 1024
+
 
 class FullError(Exception):
     """There is no room now. The message says what is held and what may be."""
@@ -19,18 +21,39 @@ class Budget:
         self._held_bytes = 0
 
     @contextmanager
-    def holding(self, size: int) -> Iterator[None]:
+    def holding(self, size: int = 0) -> Iterator[Holding]:
+        """What one request holds until the block ends. Raises FullError when `size` is too much."""
+        holding = Holding(self)
+        try:
+            holding.add(size)
+            yield holding
+        finally:
+            self._held_bytes -= holding.counted_bytes
+
+    def hold(self, size: int) -> None:
         """Raises FullError when `size` bytes more are too many."""
         if self._held_bytes + size > self._max_bytes:
             raise FullError(
-                f"the gate holds {self._held_bytes:,} bytes of requests and this one has {size:,}; at most"
-                f" {self._max_bytes:,} are held together: try again later"
+                f"the gate holds {self._held_bytes:,} bytes of requests, and at most {self._max_bytes:,} together:"
+                " try again later"
             )
         self._held_bytes += size
-        try:
-            yield
-        finally:
-            self._held_bytes -= size
+
+
+class Holding:
+    """Of one request. Its first bytes do not count: where all is taken, short requests still find room."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._size = 0
+        self.counted_bytes = 0
+
+    def add(self, size: int) -> None:
+        """Raises FullError when so many bytes more are too many."""
+        self._size += size
+        more = max(0, self._size - _FREE_BYTES) - self.counted_bytes
+        self._budget.hold(more)
+        self.counted_bytes += more
 
 
 class _Mallinfo(ctypes.Structure):

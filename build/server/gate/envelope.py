@@ -21,7 +21,10 @@ _VARINT, _FIXED_64, _LENGTH, _FIXED_32 = 0, 1, 2, 5
 
 
 class RefusedError(Exception):
-    """A request that is not let through. The message says why, and what is accepted."""
+    """A request that is not let through. The message says why, and what is accepted; `request_id` is empty where the
+    request could not be read."""
+
+    request_id = ""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,15 @@ _SHARED_MEMORY = "shared_memory"
 def check(message: bytes) -> Any:
     """The request in `message`, a ModelInferRequest without its raw contents. Raises RefusedError."""
     envelope = open_envelope(message)
-    request, raw_contents = envelope.head, envelope.raw_contents
+    try:
+        _check(envelope.head, envelope.raw_contents)
+    except RefusedError as error:
+        error.request_id = envelope.head.id[:MAX_NAME]
+        raise
+    return envelope.head
+
+
+def _check(request: Any, raw_contents: Sequence[memoryview]) -> None:
     _check_names(request)
     if raw_contents and len(raw_contents) != len(request.inputs):
         raise RefusedError(
@@ -53,7 +61,6 @@ def check(message: bytes) -> Any:
         else:
             _check_contents(tensor, elements)
     _check_model(request)
-    return request
 
 
 def _check_names(request: Any) -> None:
@@ -86,9 +93,7 @@ def _elements(name: str, datatype: str, shape: Sequence[int]) -> int:
         accepted = ", ".join(("BYTES", *_ELEMENT_BYTES))
         raise RefusedError(f"the input {name!r} has the datatype {datatype[:MAX_NAME]!r}; {accepted} are accepted")
     if len(shape) > MAX_DIMENSIONS:
-        raise RefusedError(
-            f"the input {name!r} has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are accepted"
-        )
+        raise RefusedError(f"the input {name!r} has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are accepted")
     bound = MAX_STRINGS if datatype == "BYTES" else MAX_ELEMENTS
     elements = extent = 1
     for dimension in shape:
@@ -110,7 +115,8 @@ def _check_raw(tensor: Any, elements: int, content: memoryview) -> None:
     wanted = elements * _ELEMENT_BYTES[tensor.datatype]
     if len(content) != wanted:
         raise RefusedError(
-            f"the input {tensor.name!r} has {len(content):,} bytes; {tensor.datatype} {list(tensor.shape)} has {wanted:,}"
+            f"the input {tensor.name!r} has {len(content):,} bytes; {tensor.datatype} {list(tensor.shape)} has"
+            f" {wanted:,}"
         )
 
 
@@ -134,7 +140,8 @@ def _check_contents(tensor: Any, elements: int) -> None:
     if given != ({wanted: elements} if elements else {}):
         where = f"{elements} values in contents.{wanted}" if wanted else "raw_input_contents"
         raise RefusedError(
-            f"the input {tensor.name!r} has {given or 'no contents'}; {tensor.datatype} {list(tensor.shape)} has {where}"
+            f"the input {tensor.name!r} has {given or 'no contents'}; {tensor.datatype} {list(tensor.shape)} has"
+            f" {where}"
         )
 
 

@@ -1,0 +1,117 @@
+"""The gate's process: reads its settings from standard input, says `ready`, and ends with its parent or on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any, cast
+
+import uvicorn
+from qwen3_vl_client.front.connections import Bounds, Connections, configured
+from qwen3_vl_client.front.handles import room_for
+from qwen3_vl_client.front.hosts import Hosts, HostsMiddleware
+from starlette.types import ASGIApp
+
+from server.gate.budget import Budget
+from server.gate.calls import Calls
+from server.gate.connection import GateProtocol
+from server.gate.forwarding import refusal
+from server.gate.grpc_door import GrpcDoor
+from server.gate.http_door import PROBES, HttpDoor, MetricsDoor
+from server.gate.settings import GateSettings
+
+_READY = "ready"
+_BACKLOG = 128
+
+
+class _Server(uvicorn.Server):
+    """One of two in a process that looks after signals itself."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def run(settings: GateSettings) -> None:
+    """Serves until SIGTERM or the end of standard input. Raises OSError or RuntimeError for a port that is taken."""
+    ending = _ending()
+    # The handles of three ports, and of the connections behind two of them.
+    possible = room_for(3 * settings.max_connections, _BACKLOG) // 3
+    settings = dataclasses.replace(settings, max_connections=max(1, min(settings.max_connections, possible)))
+    calls = Calls(settings)
+    budget = Budget(settings.max_held_bytes)
+    grpc_door = GrpcDoor(settings, budget, calls)
+    await grpc_door.start()
+    servers = [_server(settings, HttpDoor(settings, budget, grpc_door.stop), PROBES)]
+    ports = [settings.http_port]
+    if settings.metrics_port:
+        servers.append(_server(settings, MetricsDoor(settings), (MetricsDoor.PATH,)))
+        ports.append(settings.metrics_port)
+    sockets = [_listening(settings.host, port) for port in ports]
+    serving = [asyncio.create_task(server.serve([it])) for server, it in zip(servers, sockets, strict=True)]
+    sweeping = asyncio.create_task(calls.sweep())
+    while not all(server.started for server in servers):
+        await asyncio.sleep(0.01)
+    print(_READY, flush=True)
+
+    await asyncio.wait([ending, sweeping, *serving], return_when=asyncio.FIRST_COMPLETED)
+    for server in servers:
+        server.should_exit = True
+    await asyncio.gather(grpc_door.close(), *serving)
+    if sweeping.done():
+        sweeping.result()
+    sweeping.cancel()
+
+
+def _ending() -> asyncio.Future[None]:
+    """Done when the process is told to end. The other end of standard input is its parent's, and ends with it."""
+    loop = asyncio.get_running_loop()
+    ending: asyncio.Future[None] = loop.create_future()
+
+    def end() -> None:
+        loop.remove_reader(sys.stdin.fileno())
+        if not ending.done():
+            ending.set_result(None)
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(signal.SIGINT, end)
+    loop.add_reader(sys.stdin.fileno(), end)
+    return ending
+
+
+def _server(settings: GateSettings, door: ASGIApp, probes: tuple[str, ...]) -> _Server:
+    hosts = Hosts.listening(settings.host, settings.public_hosts)
+    app = HostsMiddleware(door, hosts, lambda error: refusal(error.status, error.message), probes=probes)
+    bounds = Bounds(
+        connections=settings.max_connections,
+        idle_seconds=settings.idle_seconds,
+        reading_seconds=settings.stall_seconds,
+    )
+    config = configured(app, bounds=bounds, grace_seconds=settings.drain_seconds)
+    config.http = cast(Any, functools.partial(GateProtocol, connections=Connections(bounds)))
+    return _Server(config)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+def main() -> int:
+    try:
+        settings = GateSettings.from_json(sys.stdin.readline())
+        asyncio.run(run(settings))
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The gRPC calls that are open, so that those which nobody needs give way to others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import grpc
+
+from server.gate.budget import allocated_bytes
+from server.gate.settings import GateSettings
+
+_SWEEP_SECONDS = 0.2
+# A call that has just come has had no time to ask.
+_YOUNG_SECONDS = 5.0
+# A message is there three times while it is handed on: as gRPC received it, as bytes, and as gRPC sends it.
+_COPIES = 3
+# What the gate itself and its many small calls may take.
+_OWN_BYTES = 512 * 2**20
+# The ids that are stopped when their client goes away.
+_REMEMBERED_IDS = 64
+
+
+@dataclass(eq=False)
+class Call:
+    """One open call. `awaited` counts the answers that its client waits for."""
+
+    task: asyncio.Task[object]
+    awaited: int = 0
+    heard: float = field(default_factory=time.monotonic)
+    """When the last message went either way."""
+    writing_since: float | None = None
+    ids: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_IDS))
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever writes to the client: answers and refusals come from different tasks."""
+    is_left: bool = False
+    """The client has gone; what comes for it is passed over."""
+    verdict: tuple[grpc.StatusCode, str] | None = None
+    """Why the gate ends the call."""
+
+    def end(self, code: grpc.StatusCode, reason: str) -> None:
+        """Ends it, unless it is being ended."""
+        if self.verdict is None:
+            self.verdict = (code, reason)
+            self.task.cancel()
+
+
+class Calls:
+    """All open calls. `sweep` runs as long as the gate."""
+
+    def __init__(self, settings: GateSettings) -> None:
+        self._settings = settings
+        self._open: set[Call] = set()
+        self._max_allocated_bytes = _OWN_BYTES + _COPIES * settings.max_held_bytes
+
+    def open(self, task: asyncio.Task[object]) -> Call | None:
+        """A new call, or None when there are as many as may be and all are in use."""
+        if len(self._open) >= self._settings.max_calls and not self._make_room(1, "others need its place"):
+            return None
+        call = Call(task)
+        self._open.add(call)
+        return call
+
+    def close(self, call: Call) -> None:
+        self._open.discard(call)
+
+    async def sweep(self) -> None:
+        """Ends calls that stand still, and, when memory runs short, those whose requests have not arrived yet."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = time.monotonic()
+            for call in self._open:
+                self._end_still(call, now)
+            if allocated_bytes() > self._max_allocated_bytes:
+                self._make_room(1 + len(self._open) // 4, "the gate is out of memory for requests: try again later")
+
+    def _end_still(self, call: Call, now: float) -> None:
+        bounds = self._settings
+        if call.writing_since is not None and now - call.writing_since > bounds.stall_seconds:
+            call.end(grpc.StatusCode.ABORTED, f"the answer was not read for {bounds.stall_seconds:g} s")
+        elif call.awaited <= 0 and now - call.heard > bounds.idle_seconds:
+            call.end(grpc.StatusCode.ABORTED, f"nothing was asked for {bounds.idle_seconds:g} s")
+        elif now - call.heard > bounds.silence_seconds:
+            call.end(grpc.StatusCode.ABORTED, f"nothing was heard for {bounds.silence_seconds:g} s")
+
+    def _make_room(self, count: int, reason: str) -> bool:
+        """Ends calls that wait for no answer, those first that have been silent for longest; whether there was one."""
+        young = time.monotonic() - _YOUNG_SECONDS
+        idle = [call for call in self._open if call.awaited <= 0 and call.verdict is None and call.heard < young]
+        idle.sort(key=lambda call: call.heard)
+        for call in idle[:count]:
+            call.end(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+            self.close(call)
+        return bool(idle)

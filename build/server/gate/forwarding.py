@@ -1,0 +1,98 @@
+"""HTTP requests to Triton, with the secret that opens it, and what it answers."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+import httpcore2 as httpcore
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.gate import methods
+from server.gate.settings import GateSettings
+
+_ACCESS = b"qwen3-vl-access"
+_CONNECT_SECONDS = 5.0
+# How a client's body and its answer travel is between it and the gate.
+_FRAMING = frozenset({"accept-encoding", "content-encoding", "content-length", "expect", "upgrade"})
+_ANSWERED = frozenset({b"content-type", b"content-length"})
+
+
+class AnswerError(Exception):
+    """A request that is answered with this status and message."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Upstream:
+    """One of Triton's HTTP ports, `http://127.0.0.1:PORT`."""
+
+    def __init__(self, url: str, settings: GateSettings) -> None:
+        self._url = url
+        self._access = (_ACCESS, settings.access.encode())
+        silence = settings.silence_seconds
+        self._timeout = {"connect": _CONNECT_SECONDS, "pool": _CONNECT_SECONDS, "read": silence, "write": silence}
+        # A connection is used once: a kept one may be closed by Triton when the next request is sent.
+        self._pool = httpcore.AsyncConnectionPool(max_connections=settings.max_calls, max_keepalive_connections=0)
+
+    async def forward(self, scope: Scope, body: bytes | None, send: Send) -> None:
+        """Sends the request with this body, and hands on what is answered, piece by piece.
+
+        Raises:
+            AnswerError: nothing was answered.
+        """
+        headers = [(name, value) for name, value in scope["headers"] if _travels(name.decode("latin-1"))]
+        if body is not None:
+            headers.append((b"content-length", str(len(body)).encode()))
+        try:
+            async with self._pool.stream(
+                scope["method"],
+                self._url + scope["path"],
+                headers=[*headers, self._access],
+                content=body,
+                extensions={"timeout": self._timeout},
+            ) as response:
+                answered = [(name.lower(), value) for name, value in response.headers]
+                kept = [(name, value) for name, value in answered if name in _ANSWERED]
+                await send({"type": "http.response.start", "status": response.status, "headers": kept})
+                async for piece in response.aiter_stream():
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+            message = f"the server behind the gate does not answer: {error or type(error).__name__}"
+            raise AnswerError(HTTPStatus.SERVICE_UNAVAILABLE, message) from error
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def told(work: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Does the work; an AnswerError is told in Triton's form, if nothing was answered yet."""
+    begun = False
+
+    async def watched(message: Message) -> None:
+        nonlocal begun
+        begun = True
+        await send(message)
+
+    try:
+        await work(scope, receive, watched)
+    except AnswerError as error:
+        # A response that breaks off is one that uvicorn closes.
+        if not begun:
+            await refusal(error.status, str(error))(scope, receive, send)
+
+
+def refusal(status: HTTPStatus, message: str) -> ASGIApp:
+    """An app that answers with an error in Triton's form."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        body = json.dumps({"error": message}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": int(status), "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
+
+
+def _travels(name: str) -> bool:
+    return methods.travels(name) and name not in _FRAMING

@@ -1,0 +1,79 @@
+"""A server behind its gate: nobody goes around it, and it is opened again when it has ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import grpc
+import pytest
+import wire
+from server.doors import warnings
+from server.gate_keeper import GateOptions
+from server.triton import Endpoints
+from serving import Server
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+
+@pytest.fixture(scope="module")
+def server(toy_stages):
+    with Server(Path(), assemble=toy_stages, gate=GateOptions()) as running:
+        yield running
+
+
+def status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def ask(server: Server) -> wire.Answer:
+    return wire.ask(server.grpc_url, wire.question("hi", sampling={"max_tokens": 1}))
+
+
+def test_answers_come_through_the_gate(server):
+    assert ask(server).finish_reason == "length"
+    assert status(f"{server.health_url}/ready") == 200
+    assert status(f"{server.http_url}/v2/health/ready") == 200
+    assert status(f"{server.metrics_url}/metrics") == 200
+
+
+@pytest.mark.parametrize("path", ["v2/health/live", "v2/models/qwen3_vl", "v2/models/qwen3_vl/config"])
+def test_triton_itself_answers_nobody_over_http(server, path):
+    triton = server.deployment.triton
+    assert status(f"{triton.url(triton.http)}/{path}") == 403
+
+
+def test_triton_itself_answers_nobody_over_grpc(server):
+    with grpc.insecure_channel(server.deployment.triton.grpc_target) as channel:
+        live = service_pb2_grpc.GRPCInferenceServiceStub(channel).ServerLive
+        with pytest.raises(grpc.RpcError, match="restricted"):
+            live(service_pb2.ServerLiveRequest(), timeout=10)
+    with pytest.raises(wire.RequestError, match="restricted"):
+        wire.ask(server.deployment.triton.grpc_target, wire.question("hi", sampling={"max_tokens": 1}))
+
+
+def test_a_killed_gate_is_opened_again(server):
+    before, pids = server.deployment.gate.pid, server.pids()
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while server.deployment.gate.pid == before or status(f"{server.health_url}/ready") != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert ask(server).finish_reason == "length"
+    assert server.pids() == pids
+    assert [line for line in server.reports if "the gate ended with status -9" in line]
+
+
+def test_an_address_that_others_reach_is_told():
+    assert not list(warnings(Endpoints("127.0.0.1", 1, 2, 3, 4), None))
+    (gated,) = warnings(Endpoints("0.0.0.0", 1, 2, 3, 4), GateOptions())
+    assert "0.0.0.0 is reachable by others" in gated
+    assert "SECURITY.md" in gated
+    assert "crashed" in list(warnings(Endpoints("::", 1, 2, 3, 4), None))[1]
