@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from server import triton
+from server.access import Access
 from server.api import Api
 from server.deployment import credits_settings
 from server.process import TritonProcess
@@ -39,9 +40,11 @@ def stages_alone(model: str | None, settings: Mapping[str, str]) -> Iterator[tup
             *triton.command(installation, repository, endpoints),
             *(f"--load-model={name}" for name in DOUBLES),
         ]
-        process = TritonProcess(arguments, installation.environment(), log)
+        access = Access.draw(gated=False)
+        hidden = access.options()
+        process = TritonProcess([*arguments, *hidden], installation.environment(), log, hidden)
         try:
-            api = Api(endpoints.url(endpoints.http))
+            api = Api(endpoints.url(endpoints.http), access.headers())
             deadline = time.monotonic() + START_SECONDS
             while not api.is_loaded(timeout_seconds=1):
                 if time.monotonic() > deadline or process.exit_status() is not None:
