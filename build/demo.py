@@ -37,7 +37,7 @@ def main() -> int:
             ).returncode
     except KeyboardInterrupt:
         return 130
-    except (PrerequisiteError, ServerError) as error:
+    except (PrerequisiteError, ServerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

@@ -139,7 +139,7 @@ def main() -> int:
                 deployment.wait()
     except KeyboardInterrupt:
         report("ended")
-    except (PrerequisiteError, ServerError) as error:
+    except (PrerequisiteError, ServerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -44,7 +44,7 @@ def main() -> int:
             deployment.wait()
     except KeyboardInterrupt:
         _report("ended")
-    except (ManifestError, PrerequisiteError, ServerError) as error:
+    except (ManifestError, PrerequisiteError, ServerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -120,13 +120,18 @@ class Supervisor:
         self._answered_once = False
         self._restarts = 0
         self._started_at = 0.0
+        self._next_blindness = 0.0
 
     def run(self) -> None:
         """Starts the server and watches it until `stop` is called. ServerError when its first start fails."""
         try:
             self._start()
             while not self._stopping.wait(self._limits.watch_seconds):
-                self._watch()
+                try:
+                    self._watch()
+                except OSError as error:
+                    # Without file handles, memory or room on the disk nothing can be seen now. It is looked again soon.
+                    self._tell_blindness(error)
         finally:
             self.stop()
 
@@ -182,6 +187,12 @@ class Supervisor:
         self._stages = {name: _Stage(heals=stage.heals) for name, stage in self._stages.items()}
         self._question = None
         self._started_at = time.monotonic()
+
+    def _tell_blindness(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now >= self._next_blindness:
+            self._next_blindness = now + self._limits.max_backoff_seconds
+            self._report(f"the supervisor cannot look after the server now: {error}")
 
     def _watch(self) -> None:
         """One look at everything, a repair of what is broken."""
@@ -324,5 +335,9 @@ def _in_background(function: Callable[[], Answer]) -> Future[Answer]:
         except ApiError as error:
             future.set_exception(error)
 
-    threading.Thread(target=call, daemon=True).start()
+    try:
+        threading.Thread(target=call, daemon=True).start()
+    except RuntimeError as error:
+        # The machine has no thread left, as happens to who has no memory left.
+        future.set_exception(ApiError(str(error)))
     return future

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -117,6 +119,27 @@ def test_killed_server_is_restarted(server):
     server.wait_ready(30)
     assert not set(before.values()) & set(server.pids().values())
     until(lambda: all(is_gone(pid) for pid in before.values()))
+    assert ask(server, 1).finish_reason == "length"
+
+
+def test_a_supervisor_without_file_handles_goes_on(server):
+    """It sees nothing meanwhile, says so, and mends what broke as soon as it can."""
+    heals = server.heals()["decoder"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        until(lambda: any("cannot look after the server now" in line for line in server.reports))
+    finally:
+        for handle in taken:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    os.kill(server.pids()["decoder"], signal.SIGKILL)
+    until(lambda: server.heals()["decoder"] == heals + 1)
+    server.wait_ready(30)
     assert ask(server, 1).finish_reason == "length"
 
 

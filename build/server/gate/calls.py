@@ -18,7 +18,7 @@ _YOUNG_SECONDS = 5.0
 # A message is there three times while it is handed on: as gRPC received it, as bytes, and as gRPC sends it.
 _COPIES = 3
 # What the gate itself and its many small calls may take.
-_OWN_BYTES = 512 * 2**20
+_OWN_BYTES = 256 * 2**20
 # The ids that are stopped when their client goes away.
 _REMEMBERED_IDS = 64
 
