@@ -34,6 +34,7 @@ QUANTISED ?=
 ENGINES ?= .cache/engines/$(GPU)
 DRY_RUN ?=
 LOAD ?=
+ATTACK ?=
 RESULTS ?= perf/results
 BASELINE ?=
 
@@ -77,8 +78,9 @@ help: ## Show this help
 	@echo '  GPU=rtx4090d              engines: the profile; with CONTEXT, CONCURRENCY, WEIGHTS, KV_CACHE, QUANTISED as wanted'
 	@echo '  ENGINE=                   engines: pytorch instead of tensorrt_llm in stage 3'
 	@echo '  ENGINES=.cache/engines/GPU  engines: where the repository is built; DRY_RUN=1 says what would be done'
-	@echo '  CASES=200 SEED=0          parity, fuzz-engine, fuzz-media (10000), fuzz-api: how many random requests, and which'
+	@echo '  CASES=200 SEED=0          parity, fuzz-engine, fuzz-media, fuzz-tensors (10000), fuzz-api: how many random requests, and which'
 	@echo '  LOAD="--requests 500"     load-*, soak, overload, chaos: options of the run (LOAD=--help)'
+	@echo '  ATTACK="--only REGEX"     attack: options of the run, those of a stack that runs too (ATTACK=--help)'
 	@echo '  RESULTS=perf/results BASELINE=  load-report: folders of results'
 	@echo '  TESTS=tests/server        test: only these'
 
@@ -176,6 +178,13 @@ load-batching: ## Long answers, one at a time and more at once
 soak: ## Thousands of requests; memory, handles and KV blocks must stay flat
 overload: ## Offer twenty times what the server can do
 chaos: ## Kill stages under load, again and again
+
+attack: $(VENV)/.test ## Attack the whole stack in every known way, with honest clients beside it
+	@$(LOADED) attack $(if $(MODEL),--model '$(MODEL)') $(ATTACK)
+
+fuzz-tensors: CASES = 10000
+fuzz-tensors: $(VENV)/.test ## Send CASES wrong requests to every tensor of every model
+	@$(LOADED) attack.fuzz_tensors --cases $(CASES) --seed $(SEED) $(if $(MODEL),--model '$(MODEL)')
 
 load-sizing: $(VENV)/.test ## How many GPUs a load needs, by the sweep in RESULTS and the planner
 	@$(LOADED) load.sizing --results '$(RESULTS)' $(LOAD)

@@ -97,6 +97,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--repository", type=Path, default=CACHE / "repository", help="where it is assembled")
     add_doors(parser)
     parser.add_argument("--media-root", default="", help="the folder that video_uri is looked up in; empty: none")
+    parser.add_argument("--log", type=Path, default=CACHE / "triton-serve.log", help="the file that Triton writes to")
     parser.add_argument("--set", nargs="*", default=[], metavar="MODEL.PARAMETER=VALUE", help="further settings")
     parser.add_argument(
         "--front", nargs=argparse.REMAINDER, default=[], metavar="PROGRAM", help="a program to run before the server"
@@ -117,10 +118,9 @@ def main() -> int:
     if arguments.media_root:
         settings["video_preprocess.media_root"] = str(Path(arguments.media_root).resolve())
     endpoints = read_endpoints(arguments)
-    log = CACHE / "triton-serve.log"
     try:
         gate = read_gate(arguments)
-        with serve(arguments.model, arguments.repository, endpoints, settings, log, gate) as deployment:
+        with serve(arguments.model, arguments.repository, endpoints, settings, arguments.log, gate) as deployment:
             report("ready: a model has answered")
             for line in warnings(endpoints, gate):
                 report(line)

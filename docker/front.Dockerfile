@@ -1,17 +1,22 @@
 # syntax=docker/dockerfile:1
 # The API and the page, which ask a server and keep uploads below its media root: the command says which of the two.
-FROM python:3.11.14-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
+FROM ${PYTHON_IMAGE}
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
-COPY requirements/client.txt requirements/api.txt requirements/web.txt /tmp/requirements/
-RUN python -m pip install --requirement /tmp/requirements/api.txt --requirement /tmp/requirements/web.txt
-COPY client /opt/client
-RUN python -m pip install --no-deps /opt/client \
+COPY requirements/locked/api.txt requirements/locked/web.txt /tmp/requirements/locked/
+RUN python -m pip install --require-hashes --no-deps --only-binary :all: \
+    --requirement /tmp/requirements/locked/api.txt --requirement /tmp/requirements/locked/web.txt
+COPY client /tmp/client
+RUN python -m pip install --no-deps --no-build-isolation /tmp/client \
     && useradd --create-home --uid 1000 front \
     && mkdir --parents /data/media \
-    && chown --recursive 1000 /data
+    && chown --recursive 1000 /data \
+    && chmod --recursive 700 /data
 USER 1000
 WORKDIR /home/front
-VOLUME ["/data"]
+ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
+VOLUME ["/data/media"]
 EXPOSE 8080 7860
 STOPSIGNAL SIGINT
+ENTRYPOINT ["sh", "-c", "umask 077 && exec \"$@\"", "front"]
 CMD ["qwen3-vl-api", "--help"]

@@ -4,7 +4,8 @@
 
 ROOT is made by debootstrap (Debian 12 with its own Python 3.11, in place of the Python image that the file names)
 and can be removed afterwards. COPY, RUN, ENV, USER, WORKDIR, CMD and HEALTHCHECK are taken from `cpu.Dockerfile`:
-what is tried is what is built. The server runs as the image's user, in namespaces of its own, until the health
+what is tried is what is built. The server runs as the image's user, in namespaces of its own and confined as
+`compose.cpu.yaml` says (nothing to write to but /data, /tmp and /dev/shm, no way to more rights), until the health
 check says that a model has answered.
 """
 
@@ -23,6 +24,19 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = "python3,python3-venv,libpython3.11,ca-certificates"
+
+# As compose.cpu.yaml has it: read-only but for the volume and what lies in memory.
+MOUNTS = """
+set -e
+mount --bind {root} {root}
+mount --bind {root}/data {root}/data
+mount -t proc proc {root}/proc
+mount -t tmpfs -o size=1g tmpfs {root}/dev/shm
+mount -t tmpfs -o size=256m,mode=1777,noexec,nosuid,nodev tmpfs {root}/tmp
+mount -o remount,bind,ro {root}
+if touch {root}/opt/qwen3-vl/written 2>/dev/null; then exit 1; fi
+set +e
+"""
 
 # Starts the command, asks until it is healthy, and ends it; `lo` is down in a new network namespace.
 PROBE = """
@@ -51,6 +65,7 @@ class Image:
     def run(self, command: str) -> None:
         """A RUN step: a shell in the root."""
         print(f"RUN {command}", flush=True)
+        command = f"cd {self.folder} && {command}"
         subprocess.run(["chroot", self.root, "sh", "-c", command], env=self.environment, check=True)
 
     def copy(self, arguments: str) -> None:
@@ -72,15 +87,22 @@ class Image:
 
     def probe(self) -> None:
         """CMD and HEALTHCHECK as the image's user."""
-        enter = ["chroot", f"--userspec={self.user}:{self.user}", str(self.root), "sh", "-c"]
+        enter = [
+            "setpriv",
+            "--no-new-privs",
+            "chroot",
+            f"--userspec={self.user}:{self.user}",
+            str(self.root),
+            "sh",
+            "-c",
+        ]
         script = PROBE.format(
             command=shlex.join([*enter, f"cd {self.folder} && exec {shlex.join(self.command)}"]),
             check=shlex.join([*enter, f"exec {shlex.join(self.check)}"]),
         )
         namespaces = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
-        mounts = f"mount -t proc proc {self.root}/proc && mount -t tmpfs tmpfs {self.root}/dev/shm"
-        environment = self.environment | {"HOME": f"/home/{self.user}"}
-        subprocess.run([*namespaces, "bash", "-c", f"{mounts}\n{script}"], env=environment, check=True)
+        mounts = MOUNTS.format(root=shlex.quote(str(self.root)))
+        subprocess.run([*namespaces, "bash", "-c", f"{mounts}\n{script}"], env=self.environment, check=True)
 
 
 def instructions(path: Path) -> list[tuple[str, str]]:
@@ -102,6 +124,7 @@ def execute(image: Image, name: str, arguments: str) -> None:
             image.user = arguments
         case "WORKDIR":
             image.folder = arguments
+            (image.root / arguments.lstrip("/")).mkdir(parents=True, exist_ok=True)
         case "CMD":
             image.command = json.loads(arguments)
         case "HEALTHCHECK":

@@ -18,6 +18,8 @@ ENSEMBLE = "qwen3_vl"
 # NVIDIA's images have it here.
 SYSTEM = Path("/opt/tritonserver")
 REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "triton.txt"
+_LOCKED = REQUIREMENTS.parent / "locked" / REQUIREMENTS.name
+_INSTALL = ("-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:")
 
 # 55 MB of wheel and what it unpacks to, twice while pip moves it.
 _WHEEL_BYTES = 600 * 10**6
@@ -99,10 +101,7 @@ def _unpacked(cache: Path) -> Path:
     # Complete under its final name or not there at all: an interrupted download is started again.
     partial = root.with_name(f"{root.name}.partial-{os.getpid()}")
     try:
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", partial, "-r", REQUIREMENTS],
-            check=True,
-        )
+        subprocess.run([sys.executable, *_INSTALL, "--target", partial, "-r", _LOCKED], check=True)
         triton = partial / "pytriton" / "tritonserver"
         stub = triton / "python_backend_stubs" / version / "triton_python_backend_stub"
         for executable in (shutil.copy(stub, triton / "backends" / "python"), triton / "bin" / "tritonserver"):

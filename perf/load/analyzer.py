@@ -170,8 +170,9 @@ def _install() -> tuple[Path, dict[str, str]]:
     if not root.is_dir():
         draft = root.with_name(f"{root.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)
-        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([sys.executable, *install, "--target", draft, "-r", REQUIREMENTS], check=True)
+        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
+        locked = REQUIREMENTS.parent / "locked" / REQUIREMENTS.name
+        subprocess.run([sys.executable, *install, "--target", draft, "-r", locked], check=True)
         (draft / "bin" / "perf_analyzer").chmod(0o755)
         (draft / "lib").mkdir()
         # Debian has it as libb64-0d; Triton's wheel carries a copy.

@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from typing import Any, cast
 
 import uvicorn
-from qwen3_vl_client.front.connections import Bounds, Connections, configured
+from qwen3_vl_client.front.connections import Bounds, configured
 from qwen3_vl_client.front.handles import room_for
 from qwen3_vl_client.front.hosts import Hosts, HostsMiddleware
 from starlette.types import ASGIApp
 
 from server.gate.budget import Budget
 from server.gate.calls import Calls
-from server.gate.connection import GateProtocol
 from server.gate.forwarding import refusal
 from server.gate.grpc_door import GrpcDoor
 from server.gate.http_door import PROBES, HttpDoor, MetricsDoor
@@ -93,9 +90,7 @@ def _server(settings: GateSettings, door: ASGIApp, probes: tuple[str, ...]) -> _
         idle_seconds=settings.idle_seconds,
         reading_seconds=settings.stall_seconds,
     )
-    config = configured(app, bounds=bounds, grace_seconds=settings.drain_seconds)
-    config.http = cast(Any, functools.partial(GateProtocol, connections=Connections(bounds)))
-    return _Server(config)
+    return _Server(configured(app, bounds=bounds, grace_seconds=settings.drain_seconds))
 
 
 def _listening(host: str, port: int) -> socket.socket:

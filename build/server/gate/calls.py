@@ -57,7 +57,9 @@ class Calls:
 
     def open(self, task: asyncio.Task[object]) -> Call | None:
         """A new call, or None when there are as many as may be and all are in use."""
-        if len(self._open) >= self._settings.max_calls and not self._make_room(1, "others need its place"):
+        if len(self._open) >= self._settings.max_calls and not self._make_room(
+            1, _YOUNG_SECONDS, "others need its place"
+        ):
             return None
         call = Call(task)
         self._open.add(call)
@@ -74,7 +76,8 @@ class Calls:
             for call in self._open:
                 self._end_still(call, now)
             if allocated_bytes() > self._max_allocated_bytes:
-                self._make_room(1 + len(self._open) // 4, "the gate is out of memory for requests: try again later")
+                reason = "the gate is out of memory for requests: try again later"
+                self._make_room(1 + len(self._open) // 4, 0.0, reason)
 
     def _end_still(self, call: Call, now: float) -> None:
         bounds = self._settings
@@ -85,10 +88,10 @@ class Calls:
         elif now - call.heard > bounds.silence_seconds:
             call.end(grpc.StatusCode.ABORTED, f"nothing was heard for {bounds.silence_seconds:g} s")
 
-    def _make_room(self, count: int, reason: str) -> bool:
+    def _make_room(self, count: int, silent_seconds: float, reason: str) -> bool:
         """Ends calls that wait for no answer, those first that have been silent for longest; whether there was one."""
-        young = time.monotonic() - _YOUNG_SECONDS
-        idle = [call for call in self._open if call.awaited <= 0 and call.verdict is None and call.heard < young]
+        since = time.monotonic() - silent_seconds
+        idle = [call for call in self._open if call.awaited <= 0 and call.verdict is None and call.heard < since]
         idle.sort(key=lambda call: call.heard)
         for call in idle[:count]:
             call.end(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)

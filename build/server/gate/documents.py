@@ -9,12 +9,14 @@ from typing import NoReturn
 
 from server.gate.envelope import RefusedError
 
-# Brackets and commas outside strings.
+# Strings, and brackets and commas outside them.
 MAX_STRUCTURE = 10_000
 MAX_DEPTH = 32
 
 # A string may lack its end: it is read once then, and not again from each quotation mark within.
 _STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},]', re.DOTALL)
+
+_DEEPER = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def read_object(body: bytes) -> dict[str, object]:
@@ -30,17 +32,13 @@ def read_object(body: bytes) -> dict[str, object]:
 
 
 def _check_structure(body: bytes) -> None:
-    structure = depth = 0
-    for match in _STRUCTURE.finditer(body):
-        kind = body[match.start()]
-        if kind == ord('"'):
-            continue
-        structure += 1
-        depth += {ord("["): 1, ord("{"): 1, ord(","): 0}.get(kind, -1)
-        if structure > MAX_STRUCTURE or depth > MAX_DEPTH:
+    depth = 0
+    for structure, match in enumerate(_STRUCTURE.finditer(body)):
+        depth += _DEEPER.get(body[match.start()], 0)
+        if structure >= MAX_STRUCTURE or depth > MAX_DEPTH:
             raise RefusedError(
-                f"the body has more than {MAX_STRUCTURE:,} brackets and commas outside strings, or is more than"
-                f" {MAX_DEPTH} deep"
+                f"the body has more than {MAX_STRUCTURE:,} strings, brackets and commas, or is more than {MAX_DEPTH}"
+                " levels deep"
             )
 
 

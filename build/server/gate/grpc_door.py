@@ -51,13 +51,15 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 _HEAD_BYTES = 16 * 2**10
+# A connection without a call; clients connect again when they ask again.
+_CONNECTION_IDLE_SECONDS = 60.0
 
 Context = Any
 Ended = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]
 
 
 def _server_options(bounds: GateSettings) -> list[tuple[str, int]]:
-    idle_milliseconds = int(min(bounds.idle_seconds, 86_400.0) * 1000)
+    idle_milliseconds = int(min(bounds.idle_seconds, _CONNECTION_IDLE_SECONDS) * 1000)
     return [
         # Another process of this user cannot listen beside the gate.
         ("grpc.so_reuseport", 0),

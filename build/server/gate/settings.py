@@ -30,7 +30,7 @@ class GateSettings:
 
     max_request_mib: int = 512
     """The longest gRPC message."""
-    max_json_mib: int = 16
+    max_json_mib: int = 8
     """The longest body of an HTTP request."""
     max_held_mib: int = 1024
     """Requests that have arrived and not yet gone on, all together."""

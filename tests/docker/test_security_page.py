@@ -1,0 +1,82 @@
+"""SECURITY.md says what is so: the tests that it names are there, and the bounds are the settings' defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+from qwen3_vl_client.api.__main__ import app as api
+from qwen3_vl_client.web.__main__ import app as page
+from server.gate.settings import GateSettings
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "SECURITY.md").read_text()
+
+
+def options(app: typer.Typer) -> dict[str, str]:
+    """Option -> default of a command."""
+    return {parameter.opts[0]: str(parameter.default) for parameter in typer.main.get_command(app).params}
+
+
+def parameters(stage: str) -> dict[str, str]:
+    """Name -> value in a stage's configuration; an empty one says what is taken instead."""
+    text = (ROOT / "model_repository" / stage / "config.pbtxt").read_text()
+    found = re.findall(r'parameters \{ key: "(\w+)" value: \{ string_value: "([^"]*)" \} \}', text)
+    return {name: value or "a quarter of the memory" for name, value in found}
+
+
+def bounds(title: str) -> dict[str, str]:
+    """Setting -> default in the table below a title."""
+    table = PAGE.partition(f"**{title}**")[2].partition("\n\n**")[0].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `([\w-]+)`[^|]*\| ([^|]+) \|", table, re.MULTILINE))
+
+
+GATE = {field.name: str(field.default) for field in dataclasses.fields(GateSettings)}
+
+
+@pytest.mark.parametrize(
+    ("title", "defaults"),
+    [
+        ("The API", options(api)),
+        ("The page", options(page)),
+        ("Connections of both", options(api)),
+        ("Connections of both", options(page)),
+        ("The gate", GATE),
+        ("Stage 1", parameters("video_preprocess")),
+        ("Stage 3", parameters("decoder")),
+    ],
+)
+def test_bounds_are_the_defaults(title: str, defaults: dict[str, str]) -> None:
+    told = bounds(title)
+    assert told
+    assert told == {name: defaults.get(name) for name in told}
+
+
+def test_no_bound_is_left_out() -> None:
+    wanted = re.compile(r"(--)?(max|upload|worker)[_-]|.*[_-](seconds|per[_-]minute|requests)$|memory_bytes$")
+    fronts = {name for name in {**options(api), **options(page)} if wanted.match(name)}
+    told = {name for title in ("The API", "The page", "Connections of both") for name in bounds(title)}
+    assert fronts <= told
+    assert {name for name in GATE if wanted.match(name)} <= set(bounds("The gate"))
+    # How large a batch and how often a stage speaks bound nothing that a client sends.
+    within = {"heartbeat_seconds", "max_step_tokens", "max_batch"}
+    for title, stage in (("Stage 1", "video_preprocess"), ("Stage 3", "decoder")):
+        assert {name for name in parameters(stage) if wanted.match(name)} - within <= set(bounds(title))
+
+
+@pytest.mark.parametrize("promise", sorted(set(re.findall(r"`(tests/[\w/.]+::\w+)`", PAGE))))
+def test_promises_are_held_by_tests_that_exist(promise: str) -> None:
+    file, _, name = promise.partition("::")
+    assert re.search(rf"^def {name}\(", (ROOT / file).read_text(), re.MULTILINE)
+
+
+def test_commands_and_links_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`make ([\w-]+)", PAGE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for link in re.findall(r"\]\(([^)#]+)", PAGE):
+        assert (ROOT / link).exists(), link
+    assert "(SECURITY.md" in (ROOT / "README.md").read_text()
