@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import uvicorn
 from checkpoint_factory import SHAPES, make_checkpoint
+from front.stack import served
 from media import make_image, make_video
 from qwen3_vl_client.api import Settings, create_app
 from qwen3_vl_client.api.fetch import Fetcher
@@ -25,18 +24,8 @@ KEYS = {"ann": "key-of-ann", "bob": "key-of-bob"}
 @contextlib.contextmanager
 def running(settings: Settings, fetcher: Fetcher | None = None) -> Iterator[str]:
     """The API on a free port of 127.0.0.1; gives its `http://127.0.0.1:PORT`."""
-    config = uvicorn.Config(create_app(settings, fetcher), port=0, log_level="warning", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive(), "the API did not start"
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with served(create_app(settings, fetcher)) as url:
+        yield url
 
 
 def media_folder(root: Path) -> Path:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -77,6 +78,9 @@ def test_it_says_what_is_wrong(media_root: Path, tmp_path: Path) -> None:
 class Deployment:
     """Of a server that ends when it is told to."""
 
+    triton = SimpleNamespace(grpc_target="127.0.0.1:1")
+    access = SimpleNamespace(access="a-secret")
+
     def __init__(self, error: ServerError | None = None) -> None:
         self.ended = threading.Event()
         self.error = error
@@ -91,12 +95,12 @@ def test_the_program_ends_with_the_server() -> None:
     deployment = Deployment(ServerError("the server died"))
     threading.Timer(0.3, deployment.ended.set).start()
     with pytest.raises(ServerError, match="the server died"):
-        run_front(["sleep", "60"], deployment, "127.0.0.1:1")
+        run_front(["sleep", "60"], deployment)
 
 
 def test_the_server_ends_with_the_program(tmp_path: Path) -> None:
     told = tmp_path / "told"
-    run_front(["sh", "-c", f"echo $QWEN3_VL_URL > {told}"], Deployment(), "127.0.0.1:1")
-    assert told.read_text() == "127.0.0.1:1\n"
+    run_front(["sh", "-c", f"echo $QWEN3_VL_URL $QWEN3_VL_ACCESS > {told}"], Deployment())
+    assert told.read_text() == "127.0.0.1:1 a-secret\n"
     with pytest.raises(ServerError, match="ended with status 3"):
-        run_front(["sh", "-c", "exit 3"], Deployment(), "127.0.0.1:1")
+        run_front(["sh", "-c", "exit 3"], Deployment())

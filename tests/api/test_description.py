@@ -21,4 +21,9 @@ def test_the_description_tells_what_is_served(api: str) -> None:
         "test-model",
         "another-name",
     ]
-    assert httpx2.get(f"{api}/docs").is_success
+    bodies = {
+        path: operations["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        for path, operations in described["paths"].items()
+        if path in ("/v1/chat/completions", "/v1/summaries")
+    }
+    assert [name.rpartition("/")[2] for name in bodies.values()] == ["ChatRequest", "SummaryRequest"]

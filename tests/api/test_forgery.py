@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import re
 import socket
 import threading
@@ -213,6 +214,75 @@ def test_redirects_lead_to_nobody_else(network: Network, site: Site, url: str) -
     assert network.connected == [PUBLIC]
 
 
+# Every row of IANA's special-purpose registries (https://www.iana.org/assignments/iana-ipv4-special-registry and
+# -ipv6-special-registry), multicast, and what was taken out of them.
+SPECIAL = [
+    "0.0.0.0/8",
+    "0.0.0.0/32",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.0.0/29",
+    "192.0.0.8/32",
+    "192.0.0.9/32",
+    "192.0.0.10/32",
+    "192.0.0.170/32",
+    "192.0.0.171/32",
+    "192.0.2.0/24",
+    "192.31.196.0/24",
+    "192.52.193.0/24",
+    "192.88.99.0/24",
+    "192.88.99.2/32",
+    "192.168.0.0/16",
+    "192.175.48.0/24",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "255.255.255.255/32",
+    "::1/128",
+    "::/128",
+    "::/96",
+    "::ffff:0:0/96",
+    "64:ff9b::/96",
+    "64:ff9b:1::/48",
+    "100::/64",
+    "100:0:0:1::/64",
+    "2001::/23",
+    "2001::/32",
+    "2001:1::1/128",
+    "2001:1::2/128",
+    "2001:1::3/128",
+    "2001:2::/48",
+    "2001:3::/32",
+    "2001:4:112::/48",
+    "2001:10::/28",
+    "2001:20::/28",
+    "2001:30::/28",
+    "2001:db8::/32",
+    "2002::/16",
+    "2620:4f:8000::/48",
+    "3ffe::/16",
+    "3fff::/20",
+    "5f00::/16",
+    "fc00::/7",
+    "fe80::/10",
+    "fec0::/10",
+    "ff00::/8",
+]
+
+
+@pytest.mark.parametrize("network", SPECIAL)
+def test_no_special_purpose_address_is_public(network: str) -> None:
+    parsed = ipaddress.ip_network(network)
+    middle = parsed[parsed.num_addresses // 2]
+    assert not any(is_public(str(address)) for address in (parsed[0], middle, parsed[-1]))
+
+
 PRIVATE = [
     "127.0.0.1",
     "127.255.255.254",
@@ -254,7 +324,22 @@ def test_an_allowed_name_that_points_inside_is_not_followed(network: Network, ad
     assert network.connected == []
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "93.184.216.34", "2606:4700:4700::1111", "2a00:1450::1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "8.8.8.8",
+            "93.184.216.34",
+            "1.1.1.1",
+            "100.128.0.1",
+            "172.32.0.1",
+            "192.88.98.1",
+            "198.20.0.1",
+            "223.255.255.1",
+        ),
+        *("2606:4700:4700::1111", "2a00:1450::1", "2001:200::1", "2001:4860:4860::8888", "2003::1", "3fff:1000::1"),
+    ],
+)
 def test_public_addresses(address: str) -> None:
     assert is_public(address)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from typing import Any
 
 import av
 import httpx2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from media import make_image
 from PIL import Image
 from qwen3_vl_client import InvalidRequest
@@ -32,6 +35,14 @@ def jpeg(number: int, width: int = 96, height: int = 64) -> bytes:
 
 def listed(*frames: bytes) -> str:
     return "data:video/jpeg;base64," + ",".join(base64.b64encode(frame).decode() for frame in frames)
+
+
+def claimed(width: int, height: int) -> bytes:
+    """A file of a few bytes whose header claims such a size."""
+    encoded = bytearray(jpeg(0))
+    size = encoded.index(b"\xff\xc0") + 5
+    encoded[size : size + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(encoded)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +69,30 @@ def test_frames_keep_their_pictures_and_times(url: str) -> None:
         ([jpeg(0), b""], ONE_A_SECOND, "a frame that is no JPEG file"),
         ([jpeg(0)], FrameTimes(indices=(0, 1)), "frames_indices has 2 values"),
         ([jpeg(0), jpeg(1)], FrameTimes(indices=(4, 4)), "do not rise"),
+        ([jpeg(0), jpeg(1)], FrameTimes(1e-308), "fps is 1e-308; .* 0.001 to 1000 a second"),
+        ([jpeg(0), jpeg(1)], FrameTimes(1e300), "fps is 1e\\+300"),
+        ([jpeg(0), jpeg(1)], FrameTimes(float("nan")), "fps is nan"),
+        (
+            [jpeg(0), jpeg(1)],
+            FrameTimes(0.001, (0, 2**31 - 1)),
+            "2147483647 of 0.001 a second, is later than 10,000,000 s",
+        ),
+        ([b"x"] * 65_537, ONE_A_SECOND, "has 65,537 frames; at most 65,536"),
+        ([claimed(10_000, 10_000)], ONE_A_SECOND, "has 100,000,000 pixels in a frame; at most 67,108,864"),
+        ([claimed(8000, 8000)] * 300, ONE_A_SECOND, "has 19,200,000,000 pixels in all frames together"),
     ],
 )
 def test_what_is_no_list_of_frames_is_refused(frames: list[bytes], times: FrameTimes, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason):
         as_video(listed(*frames), times, "it")
+
+
+@given(st.floats(1e-3, 1e3), st.lists(st.integers(0, 10_000), min_size=1, max_size=50, unique=True))
+@settings(max_examples=300, derandomize=True)
+def test_times_that_are_accepted_rise_by_a_millisecond(rate: float, indices: list[int]) -> None:
+    seconds = FrameTimes(rate, tuple(sorted(indices))).seconds(len(indices))
+    milliseconds = [round(second * 1000) for second in (*seconds, seconds[-1] + 1 / rate)]
+    assert all(before < after for before, after in itertools.pairwise(milliseconds))
 
 
 def test_what_is_not_base64_is_refused() -> None:
@@ -106,6 +136,13 @@ def test_the_model_sees_every_frame_at_its_time(api: str, url: str) -> None:
     far = ask(api, url, media_io_kwargs={"video": video}).json()["usage"]
     assert far["prompt_tokens_details"]["video_tokens"] == 4 * 3 * 2
     assert far["prompt_tokens"] == near["prompt_tokens"] + 2 * 4, "300.5 has two digits more than 0.2"
+
+
+def test_a_rate_of_almost_nothing_is_refused(api: str, url: str) -> None:
+    video = {"fps": 1e-308, "frames_indices": list(range(COUNT)), "do_sample_frames": False}
+    refused = ask(api, url, media_io_kwargs={"video": video})
+    assert refused.status_code == 400, refused.text
+    assert "fps is 1e-308" in refused.json()["error"]["message"]
 
 
 def test_a_refusal_names_the_part(api: str) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import httpx2
 import pytest
 from api.stack import running
-from qwen3_vl_client.api import Settings, limits
-from qwen3_vl_client.api.errors import ApiError
+from qwen3_vl_client.api import Settings
 from qwen3_vl_client.api.keys import ApiKeys, read_keys
-from qwen3_vl_client.api.limits import RequestLimits
+from qwen3_vl_client.front import rates
+from qwen3_vl_client.front.rates import RequestLimits
+from qwen3_vl_client.front.refusals import RefusedError
 
 HELLO = {"model": "test-model", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
 
@@ -69,20 +70,20 @@ def test_settings_say_what_is_wrong(settings: Settings, tmp_path: Path) -> None:
 
 def test_a_bucket_empties_and_fills(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(limits.time, "monotonic", lambda: now)
+    monkeypatch.setattr(rates.time, "monotonic", lambda: now)
     allowed = RequestLimits(requests_per_minute=6, concurrent_requests=1)
     for _ in range(6):
         allowed.count("ann")
-    with pytest.raises(ApiError, match="more than 6 requests per minute") as refused:
+    with pytest.raises(RefusedError, match="more than 6 requests per minute") as refused:
         allowed.count("ann")
     assert refused.value.headers == {"retry-after": "10"}
     allowed.count("bob")
     now = 9.0
-    with pytest.raises(ApiError, match="in 1 s"):
+    with pytest.raises(RefusedError, match="in 1 s"):
         allowed.count("ann")
     now = 10.0
     allowed.count("ann")
-    with pytest.raises(ApiError):
+    with pytest.raises(RefusedError):
         allowed.count("ann")
 
 

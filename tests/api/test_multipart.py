@@ -59,11 +59,27 @@ def test_a_form_that_is_cut_anywhere(body: bytes, data: st.DataObject) -> None:
         (PURPOSE.replace(b"vision", b"\xff") + END, "not UTF-8"),
         (b"no form", "cannot be read"),
         (FILE.replace(b"name", b"n\x00me") + b"a\r\n" + END, "cannot be read|no part"),
+        (FILE.replace(b"\r\n\r\n", b"\r\nX-More: " + b"x" * 9000 + b"\r\n\r\n") + END, "cannot be read"),
+        (FILE.replace(b"\r\n\r\n", b"\r\nX: y" * 20 + b"\r\n\r\n") + END, "cannot be read"),
+        (FILE.replace(b"a.mp4", b"a\x1b[31m.mp4") + b"a\r\n" + END, "without control characters"),
+        (FILE.replace(b"a.mp4", b"\xed\xa0\x80.mp4") + b"a\r\n" + END, "not UTF-8"),
     ],
 )
 def test_what_is_no_form_is_refused(body: bytes, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason):
         read(body)
+
+
+def test_what_follows_the_form_is_not_read() -> None:
+    async def main() -> None:
+        async def body() -> AsyncIterator[bytes]:
+            yield FILE + b"a\r\n" + END
+            raise AssertionError("more is asked for")
+
+        form = FileForm(TYPE, body())
+        assert [piece async for piece in form.pieces()] == [b"a"]
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("content_type", ["", "application/json", "multipart/form-data", TYPE + "x" * 300])

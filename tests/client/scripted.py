@@ -42,6 +42,7 @@ class ScriptedServer:
     def __init__(self, folder: Path, *flags: str) -> None:
         self._stopped = folder / "stopped"
         self._stopped.mkdir()
+        (self._stopped / "salts").touch()
         self._log = folder / "log"
         installation = triton.find(ROOT / ".cache" / "triton")
         grpc_port, http_port = triton.free_ports(HOST, 2)
@@ -88,6 +89,10 @@ class ScriptedServer:
                 return False
             time.sleep(0.01)
         return True
+
+    def salts(self) -> list[tuple[str, str | None]]:
+        """The model and the cache salt of every request so far."""
+        return [tuple(json.loads(line)) for line in (self._stopped / "salts").read_text().splitlines()]
 
     def kill(self) -> None:
         """Ends the server and its models at once."""

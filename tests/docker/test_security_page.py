@@ -6,6 +6,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+import click
 import pytest
 import typer.main
 from qwen3_vl_client.api.__main__ import app as api
@@ -17,8 +18,14 @@ PAGE = (ROOT / "SECURITY.md").read_text()
 
 
 def options(app: typer.Typer) -> dict[str, str]:
-    """Option -> default of a command."""
-    return {parameter.opts[0]: str(parameter.default) for parameter in typer.main.get_command(app).params}
+    """Option -> default of a command; where it has none, its help says in brackets what is taken instead."""
+    return {parameter.opts[0]: _default(parameter) for parameter in typer.main.get_command(app).params}
+
+
+def _default(parameter: click.Parameter) -> str:
+    if parameter.default is None and (told := re.search(r"\[([^\]]+)\]$", getattr(parameter, "help", None) or "")):
+        return told[1]
+    return str(parameter.default)
 
 
 def parameters(stage: str) -> dict[str, str]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from checkpoint_factory import SHAPES, make_checkpoint
+from front.stack import served
 from media import make_image, make_video
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 from qwen3_vl_client.web.app import create_app
 from qwen3_vl_client.web.settings import Settings
-from server import triton
 from serving import Server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -47,17 +44,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, media_root: Path) -> Iterat
 
 @pytest.fixture(scope="session")
 def page_url(server: Server, media_root: Path) -> Iterator[str]:
-    (port,) = triton.free_ports("127.0.0.1", 1)
-    app = create_app(Settings(media_root=media_root, url=server.grpc_url))
-    serving = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=3))
-    thread = threading.Thread(target=serving.run)
-    thread.start()
-    while not serving.started:
-        assert thread.is_alive()
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}"
-    serving.should_exit = True
-    thread.join()
+    settings = Settings(
+        media_root=media_root, url=server.grpc_url, requests_per_minute=10_000, new_users_per_minute=10_000
+    )
+    with served(create_app(settings)) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

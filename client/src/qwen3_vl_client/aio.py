@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import logging
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -43,16 +44,33 @@ class AsyncClient:
         self._use(address(url, tls, headers, timeouts), timeouts)
 
     @classmethod
-    def at(cls, address: Address, timeouts: Timeouts) -> "AsyncClient":
+    def at(cls, address: Address, timeouts: Timeouts, cache_salt: str = "") -> "AsyncClient":
         """For a server whose address is known already."""
         client = cls.__new__(cls)
         client._use(address, timeouts)
+        client._cache_salt = cache_salt
         return client
 
     def _use(self, address: Address, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._connection = _Connection(address)
         self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()
+        self._cache_salt = ""
+        self._shared: AsyncClient | None = None
+
+    def salted(self, cache_salt: str) -> "AsyncClient":
+        """A view of this client whose requests share what the server remembers only with those of the same salt.
+
+        It has this client's connection and timeouts. Closing it ends its own streams; it need not be closed.
+
+        Args:
+            cache_salt: at most 128 characters that others cannot guess; empty: what everybody shares.
+        """
+        view = copy.copy(self)
+        view._streams = weakref.WeakSet()
+        view._cache_salt = cache_salt
+        view._shared = self
+        return view
 
     async def ask(
         self,
@@ -141,8 +159,7 @@ class AsyncClient:
     ) -> Look:
         """What `ask` would look at, and where the videos change; see `Client.look`."""
         merged = merge(None, video_options, options)[1]
-        outgoing = await asyncio.to_thread(request.look, video, question, uri, subtitles, merged)
-        return await self._connection.look(outgoing, with_total(self._timeouts, timeout))
+        return await self._look(lambda: request.look(video, question, uri, subtitles, merged), timeout)
 
     async def look_chat(
         self,
@@ -154,8 +171,7 @@ class AsyncClient:
     ) -> Look:
         """What `chat` would look at; see `Client.look_chat`."""
         merged = merge(None, video_options, options)[1]
-        outgoing = await asyncio.to_thread(request.look_chat, messages, merged)
-        return await self._connection.look(outgoing, with_total(self._timeouts, timeout))
+        return await self._look(lambda: request.look_chat(messages, merged), timeout)
 
     def summarize(
         self,
@@ -169,9 +185,10 @@ class AsyncClient:
         return summarize(self, video, uri=uri, subtitles=subtitles, options=options)
 
     async def close(self) -> None:
-        """Stops the requests that still run, and disconnects."""
+        """Stops the requests that still run, and disconnects; a `salted` view only stops its own."""
         await asyncio.gather(*(stream.close() for stream in list(self._streams)))
-        await self._connection.close()
+        if self._shared is None:
+            await self._connection.close()
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -180,9 +197,20 @@ class AsyncClient:
         await self.close()
 
     def _stream(self, prepare: Callable[[], Outgoing], timeout: float | None) -> "AsyncStream":
-        stream = AsyncStream(self._connection, prepare, with_total(self._timeouts, timeout))
-        self._streams.add(stream)
+        salt = self._cache_salt
+        limits = with_total(self._timeouts, timeout)
+        stream = AsyncStream(self._connection, lambda: request.salted(prepare(), salt), limits)
+        self._hold(stream)
         return stream
+
+    async def _look(self, prepare: Callable[[], Outgoing], timeout: float | None) -> Look:
+        outgoing = request.salted(await asyncio.to_thread(prepare), self._cache_salt)
+        return await self._connection.look(outgoing, with_total(self._timeouts, timeout))
+
+    def _hold(self, stream: "AsyncStream") -> None:
+        self._streams.add(stream)
+        if self._shared is not None:
+            self._shared._hold(stream)
 
 
 class AsyncStream:

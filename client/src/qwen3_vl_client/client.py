@@ -1,5 +1,6 @@
 """The client for ordinary code; `aio` has the one for asyncio."""
 
+import copy
 import logging
 import queue
 import threading
@@ -55,6 +56,22 @@ class Client:
         self._channel = _channel(self._address)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._cache_salt = ""
+        self._shared: Client | None = None
+
+    def salted(self, cache_salt: str) -> "Client":
+        """A view of this client whose requests share what the server remembers only with those of the same salt.
+
+        It has this client's connection and timeouts. Closing it ends its own streams; it need not be closed.
+
+        Args:
+            cache_salt: at most 128 characters that others cannot guess; empty: what everybody shares.
+        """
+        view = copy.copy(self)
+        view._streams = weakref.WeakSet()
+        view._cache_salt = cache_salt
+        view._shared = self
+        return view
 
     def ask(
         self,
@@ -196,13 +213,15 @@ class Client:
         options: SummaryOptions = SummaryOptions(),  # noqa: B008 (frozen)
     ) -> Iterator[SummaryEvent]:
         """Summarises a video of any length, with chapters; see `summaries.summarize`."""
-        return summarize_blocking(AsyncClient.at(self._address, self._timeouts), video, uri, subtitles, options)
+        client = AsyncClient.at(self._address, self._timeouts, self._cache_salt)
+        return summarize_blocking(client, video, uri, subtitles, options)
 
     def close(self) -> None:
-        """Stops the requests that still run, and disconnects."""
+        """Stops the requests that still run, and disconnects; a `salted` view only stops its own."""
         for stream in list(self._streams):
             stream.close()
-        self._channel.close()
+        if self._shared is None:
+            self._channel.close()
 
     def __enter__(self) -> "Client":
         return self
@@ -212,18 +231,25 @@ class Client:
 
     def _look(self, outgoing: Outgoing, timeout: float | None) -> Look:
         limit = with_total(self._timeouts, timeout).total
+        message = request.salted(outgoing, self._cache_salt).message
         try:
             call = self._stub.ModelStreamInfer(
-                iter([outgoing.message]), timeout=grpc_timeout(limit), metadata=self._address.metadata
+                iter([message]), timeout=grpc_timeout(limit), metadata=self._address.metadata
             )
             return read_look(list(call), outgoing.request_id)
         except grpc.RpcError as error:
             raise errors.from_rpc(error, outgoing.request_id, self._address.url, answering=False) from error
 
     def _send(self, outgoing: Outgoing, timeout: float | None) -> "Stream":
-        stream = Stream(self._stub, self._address, outgoing, with_total(self._timeouts, timeout))
-        self._streams.add(stream)
+        salted = request.salted(outgoing, self._cache_salt)
+        stream = Stream(self._stub, self._address, salted, with_total(self._timeouts, timeout))
+        self._hold(stream)
         return stream
+
+    def _hold(self, stream: "Stream") -> None:
+        self._streams.add(stream)
+        if self._shared is not None:
+            self._shared._hold(stream)
 
 
 class Stream:

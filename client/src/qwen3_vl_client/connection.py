@@ -20,6 +20,7 @@ ENDING_SECONDS = 1.0
 """How long a request that was stopped may take to end by itself. Only then is its call cancelled: Triton 2.51 has
 crashed, about once in a thousand, on calls that were cancelled while it answered them."""
 
+_ACCESS_HEADER = "triton-grpc-protocol-qwen3-vl-access"
 _UNLIMITED_MESSAGE = 2**31 - 1
 
 
@@ -36,6 +37,8 @@ class Address:
 def address(url: str | None, tls: Tls | None, headers: Mapping[str, str] | None, timeouts: Timeouts) -> Address:
     """Checks and completes what a client was given; without a url, QWEN3_VL_URL or this machine's port 8001.
 
+    QWEN3_VL_ACCESS, if it is set, is the secret of a server that restricts its calls.
+
     Raises:
         ValueError: the url is not `host:port`.
         OSError: a certificate or key cannot be read.
@@ -46,10 +49,13 @@ def address(url: str | None, tls: Tls | None, headers: Mapping[str, str] | None,
     # gRPC's own bound on one attempt to connect; a call fails when its attempt does. Later attempts come soon, so that
     # a client outlives a restart of its server.
     connect_milliseconds = int(min(timeouts.connect, 86_400.0) * 1000)
+    sent = {name.lower(): value for name, value in (headers or {}).items()}
+    if access := os.environ.get("QWEN3_VL_ACCESS"):
+        sent[_ACCESS_HEADER] = access
     return Address(
         url=url,
         credentials=None if tls is None else _credentials(tls),
-        metadata=tuple((name.lower(), value) for name, value in (headers or {}).items()),
+        metadata=tuple(sent.items()),
         options=(
             ("grpc.max_send_message_length", _UNLIMITED_MESSAGE),
             ("grpc.max_receive_message_length", _UNLIMITED_MESSAGE),

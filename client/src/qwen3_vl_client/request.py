@@ -90,6 +90,13 @@ def look_chat(conversation: Sequence[Mapping[str, Any]], video_options: Mapping[
     return _to_stage_1(chat(conversation, {}, video_options))
 
 
+def salted(outgoing: Outgoing, cache_salt: str) -> Outgoing:
+    """The same request for the owner of a cache; an empty salt is the common one."""
+    if cache_salt:
+        outgoing.message.parameters["cache_salt"].string_param = cache_salt
+    return outgoing
+
+
 def stop(request_id: str) -> service_pb2.ModelInferRequest:
     """What ends a request early: the decoder is asked, with the same request id, to stop."""
     request = service_pb2.ModelInferRequest(model_name=DECODER, id=request_id)

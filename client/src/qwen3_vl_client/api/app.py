@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,21 +13,23 @@ from pydantic.json_schema import models_json_schema
 
 from ..aio import AsyncClient
 from ..connection import address
+from ..front.bodies import HeldBodies
+from ..front.headers import NOTHING, put_into_every_response
+from ..front.hosts import HostsMiddleware
+from ..front.rates import RequestLimits
+from ..front.secret import Secret
+from ..front.sweeping import sweeping
 from ..summaries import sweep_journals
 from ..uploads import Uploads
 from . import chat, errors, events, files, models, operations, summaries
-from .body_limit import BodyLimitMiddleware
 from .chat_response import ChatCompletionChunk
 from .engine_probe import EngineProbe
 from .fetch import Fetcher
-from .keys import ApiKeys
-from .limits import RequestLimits
+from .keys import ApiKeys, Guesses
 from .media_references import MediaReferences
 from .metrics import Metrics, MetricsMiddleware
 from .services import Services
 from .settings import JOURNALS_FOLDER, UPLOADS_FOLDER, Settings
-
-_SWEEP_SECONDS = 60.0
 
 
 def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
@@ -46,7 +46,11 @@ def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
         quota_bytes=settings.upload_quota_bytes,
         capacity_bytes=settings.upload_capacity_bytes,
         expiry_seconds=settings.upload_expiry_seconds,
+        max_files=settings.upload_max_files,
+        max_at_once=settings.uploads_at_once,
+        min_free_bytes=settings.upload_free_bytes,
     )
+    secret = Secret.load(uploads.folder)
     fetcher = fetcher or Fetcher(
         settings.allowed_hosts, max_bytes=settings.max_fetch_bytes, max_seconds=settings.max_fetch_seconds
     )
@@ -55,21 +59,25 @@ def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         probe = EngineProbe(triton)
         journals = uploads.folder / JOURNALS_FOLDER
-        sweeping = asyncio.create_task(_sweep(uploads, journals))
-        async with AsyncClient(settings.url, tls=settings.tls, timeouts=settings.timeouts) as client:
+        async with (
+            sweeping(uploads.sweep, lambda: sweep_journals(journals, uploads.expiry_seconds)),
+            AsyncClient(settings.url, tls=settings.tls, timeouts=settings.timeouts) as client,
+        ):
             app.state.services = Services(
                 settings=settings,
                 client=client,
+                secret=secret,
                 probe=probe,
                 uploads=uploads,
                 journals=journals,
                 references=MediaReferences(settings.media_root, uploads, fetcher),
                 keys=ApiKeys(settings.api_keys),
+                guesses=Guesses(settings.wrong_keys_per_minute),
+                bodies=HeldBodies(settings.max_held_bytes),
                 limits=RequestLimits(settings.requests_per_minute, settings.concurrent_requests),
                 metrics=metrics,
             )
             yield
-        sweeping.cancel()
         await probe.close()
 
     app = FastAPI(
@@ -77,6 +85,9 @@ def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
         summary="An OpenAI-compatible API that answers questions about videos, images and text.",
         version=version("qwen3-vl-client"),
         lifespan=lifespan,
+        # FastAPI's pages load their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
     )
     app.include_router(models.router)
     app.include_router(chat.router)
@@ -84,10 +95,6 @@ def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
     app.include_router(files.router)
     app.include_router(operations.router)
     errors.install(app)
-    app.add_middleware(
-        BodyLimitMiddleware, max_bytes=settings.max_body_bytes, unlimited=app.url_path_for("upload_file")
-    )
-    app.add_middleware(MetricsMiddleware, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -96,25 +103,36 @@ def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after"],
         )
+    app.add_middleware(
+        HostsMiddleware,
+        hosts=settings.hosts,
+        answer=errors.answer,
+        origins=settings.cors_origins,
+        probes=("/health", "/metrics"),
+    )
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    put_into_every_response(app, NOTHING)
     _describe_truthfully(app, settings.models)
     return app
 
 
 def _describe_truthfully(app: FastAPI, names: Sequence[str]) -> None:
-    """Puts into the OpenAPI description which models there are and what streams consist of, and takes from it
-    the validation errors that FastAPI would answer: here they are 400."""
+    """Puts into the OpenAPI description which models there are, and what bodies and streams consist of, and takes from
+    it the validation errors that FastAPI would answer: here they are 400."""
     generated = app.openapi
-    streamed = (ChatCompletionChunk, *summaries.STREAMED)
-    _, of_streams = models_json_schema(
-        [(kind, "serialization") for kind in streamed], ref_template=f"{events.SCHEMAS}/{{model}}"
+    told = (ChatCompletionChunk, *summaries.STREAMED)
+    asked = (chat.ChatRequest, summaries.SummaryRequest)
+    _, more = models_json_schema(
+        [*((kind, "serialization") for kind in told), *((kind, "validation") for kind in asked)],
+        ref_template=f"{events.SCHEMAS}/{{model}}",
     )
 
     def openapi() -> dict[str, Any]:
         described = generated()
         schemas = described["components"]["schemas"]
-        schemas.update(of_streams["$defs"])
-        for request in ("ChatRequest", "SummaryRequest"):
-            schemas[request]["properties"]["model"]["enum"] = list(names)
+        schemas.update(more["$defs"])
+        for request in asked:
+            schemas[request.__name__]["properties"]["model"]["enum"] = list(names)
         for operations_of_path in described["paths"].values():
             for operation in operations_of_path.values():
                 operation["responses"].pop("422", None)
@@ -123,10 +141,3 @@ def _describe_truthfully(app: FastAPI, names: Sequence[str]) -> None:
         return described
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-
-async def _sweep(uploads: Uploads, journals: Path) -> None:
-    while True:
-        await asyncio.to_thread(uploads.sweep)
-        await asyncio.to_thread(sweep_journals, journals, uploads.expiry_seconds)
-        await asyncio.sleep(_SWEEP_SECONDS)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from ..aio import AsyncClient
 from ..errors import Cancelled, Qwen3VLError
+from ..front.disconnects import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from ..results import Answer, TextDelta
 from ..summaries import journals_of
 from . import events
@@ -27,12 +29,11 @@ from .chat_response import (
     finish_reason,
     usage,
 )
-from .disconnects import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from .errors import GENERATION_ERRORS, ErrorBody, describe
 from .frame_list import FrameTimes
 from .long_videos import LongVideos
 from .models import check_model
-from .services import CountedOwner, Resources, Services, Shared
+from .services import Asker, CountedOwner, Resources, Services, Shared, described_body, json_body
 
 router = APIRouter(prefix="/v1/chat/completions")
 
@@ -47,9 +48,15 @@ router = APIRouter(prefix="/v1/chat/completions")
         },
         **GENERATION_ERRORS,
     },
+    openapi_extra=described_body(ChatRequest),
 )
 async def create_chat_completion(
-    request: Request, body: ChatRequest, shared: Shared, owner: CountedOwner, resources: Resources
+    request: Request,
+    body: Annotated[ChatRequest, Depends(json_body(ChatRequest))],
+    shared: Shared,
+    owner: CountedOwner,
+    asker: Asker,
+    resources: Resources,
 ) -> Response:
     """Answers a conversation about videos, images and text.
 
@@ -58,7 +65,7 @@ async def create_chat_completion(
     check_model(body.model, shared)
     resources.enter_context(shared.limits.running(owner))
     try:
-        answering = await unless_gone(request, _begin(body, shared, owner, resources))
+        answering = await unless_gone(request, _begin(body, shared, owner, asker, resources))
         reply = _Reply(answering, body, shared)
         if body.stream:
             return StreamingResponse(reply.events(), media_type=events.MEDIA_TYPE, headers=reply.headers)
@@ -119,7 +126,9 @@ class _Reply:
         return events.event(ChatCompletionChunk(**self._head, choices=[choice]))
 
 
-async def _begin(body: ChatRequest, shared: Services, owner: str, resources: AsyncExitStack) -> Answering:
+async def _begin(
+    body: ChatRequest, shared: Services, owner: str, asker: AsyncClient, resources: AsyncExitStack
+) -> Answering:
     """The answer, once it is certain that there will be one: media are open, options are accepted, and the prompt or
     the first part of a long video is being read. Until then an error has its own status."""
     times = body.frame_times()
@@ -128,7 +137,7 @@ async def _begin(body: ChatRequest, shared: Services, owner: str, resources: Asy
     ]
     sampling, video_options = body.sampling_parameters(), body.server_video_options()
     long_videos = LongVideos(
-        shared.client,
+        asker,
         messages,
         mode=body.long_video or shared.settings.long_video,
         sampling=sampling,
@@ -136,7 +145,7 @@ async def _begin(body: ChatRequest, shared: Services, owner: str, resources: Asy
         journal=journals_of(owner, shared.journals),
     )
     answering = Answering(
-        long_videos, lambda: shared.client.stream_chat(messages, sampling=sampling, video_options=video_options)
+        long_videos, lambda: asker.stream_chat(messages, sampling=sampling, video_options=video_options)
     )
     resources.push_async_callback(answering.close)
     await answering.begin()

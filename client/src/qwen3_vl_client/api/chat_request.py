@@ -21,7 +21,7 @@ _MAX_INTEGER = 2**31 - 1
 class _Body(BaseModel):
     """JSON as it is: nothing is converted, unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class TextPart(_Body):

@@ -10,9 +10,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
 from ..errors import (
@@ -25,7 +26,10 @@ from ..errors import (
     ServerUnavailable,
     Timeout,
 )
-from ..uploads import QuotaExceeded
+from ..front.bodies import InvalidBodyError
+from ..front.disconnects import CLIENT_CLOSED_REQUEST
+from ..front.refusals import RefusedError
+from ..uploads import DiskFull, QuotaExceeded
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +37,7 @@ _log = logging.getLogger(__name__)
 _STATUSES: Sequence[tuple[type[Qwen3VLError], HTTPStatus]] = (
     (InvalidRequest, HTTPStatus.BAD_REQUEST),
     (NotFound, HTTPStatus.NOT_FOUND),
+    (DiskFull, HTTPStatus.INSUFFICIENT_STORAGE),
     (QuotaExceeded, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (ResourceExhausted, HTTPStatus.TOO_MANY_REQUESTS),
     (ServerUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
@@ -65,8 +70,8 @@ class ErrorBody(BaseModel):
     error: ErrorDetails
 
 
-class ApiError(Exception):
-    """A refusal that has no class in the client library."""
+class ApiError(RefusedError):
+    """A refusal that has no class in the client library; `param` is the field that is wrong."""
 
     def __init__(
         self,
@@ -77,12 +82,9 @@ class ApiError(Exception):
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
+        super().__init__(status, message, code=code)
         self.param = param
-        self.headers = headers
+        self.headers |= headers or {}
 
 
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
@@ -111,7 +113,9 @@ def describe(error: Qwen3VLError) -> ErrorDetails:
 
 def install(app: FastAPI) -> None:
     """Makes every error of `app` one of `ErrorBody`."""
-    app.add_exception_handler(ApiError, _answer_api_error)
+    app.add_exception_handler(RefusedError, _answer_refusal)
+    app.add_exception_handler(InvalidBodyError, _answer_invalid_body)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(Qwen3VLError, _answer_library_error)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
@@ -136,9 +140,20 @@ def _response(status: HTTPStatus, details: ErrorDetails, headers: Mapping[str, s
     return JSONResponse(ErrorBody(error=details).model_dump(), status, headers=headers)
 
 
-async def _answer_api_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ApiError)
-    return _response(error.status, _details(error.status, error.message, error.param, error.code), error.headers)
+def answer(refusal: RefusedError) -> JSONResponse:
+    """The response to a refusal."""
+    param = refusal.param if isinstance(refusal, ApiError) else None
+    return _response(refusal.status, _details(refusal.status, refusal.message, param, refusal.code), refusal.headers)
+
+
+async def _answer_refusal(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RefusedError)
+    return answer(error)
+
+
+async def _answer_nobody(request: Request, error: Exception) -> Response:
+    """The client went away while it was sending."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 async def _answer_library_error(request: Request, error: Exception) -> JSONResponse:
@@ -151,16 +166,22 @@ async def _answer_library_error(request: Request, error: Exception) -> JSONRespo
 
 
 async def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
-    """Tells the first of the errors: the others often follow from it."""
+    """Tells the first of the errors of a request's parameters: the others often follow from it."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    param = _place(first["loc"][1:], error.body)
-    if first["type"] == "json_invalid":
-        message, param = f"the body is not JSON: {first['ctx']['error']}", ""
-    elif first["type"] == "extra_forbidden":
+    return _invalid(first, _place(first["loc"][1:], None))
+
+
+async def _answer_invalid_body(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, InvalidBodyError)
+    return _invalid(error.first, _place(error.first["loc"], error.body))
+
+
+def _invalid(error: Mapping[str, Any], param: str) -> JSONResponse:
+    if error["type"] == "extra_forbidden":
         message = f"{param} is not a field that is accepted here"
     else:
-        message = f"{param or 'the body'}: {first['msg']}"
+        message = f"{param or 'the body'}: {error['msg']}"
     return _response(
         HTTPStatus.BAD_REQUEST, _details(HTTPStatus.BAD_REQUEST, message, param or None, "invalid_argument")
     )

@@ -24,11 +24,45 @@ Resolve = Callable[[str], Awaitable[Sequence[str]]]
 
 _PORTS = {"http": 80, "https": 443}
 _MAX_REDIRECTS = 3
-# Of protocols; Python 3.11 takes some of it for global.
-_PROTOCOLS = ipaddress.IPv4Network("192.0.0.0/24")
+# The special-purpose registries of IANA, and what was taken out of them: all of it, also what is said to be reachable,
+# for a host of media has none of these addresses. Python's own list lags behind.
+_SPECIAL_IPV4 = tuple(
+    ipaddress.IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # carriers' NAT
+        "127.0.0.0/8",  # loopback
+        "169.254.0.0/16",  # link-local, clouds' metadata
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocols
+        "192.0.2.0/24",  # documentation
+        "192.31.196.0/24",  # AS112
+        "192.52.193.0/24",  # AMT
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "192.175.48.0/24",  # AS112
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, broadcast
+    )
+)
+# All unicast addresses that are given out: loopback, link-local, unique local, multicast, NAT64 and IPv4 in IPv6 lie
+# elsewhere.
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-# An address of these networks (Teredo, 6to4) stands for an IPv4 address, which may be a private one.
-_TUNNELS = (ipaddress.IPv6Network("2001::/32"), ipaddress.IPv6Network("2002::/16"))
+_SPECIAL_IPV6 = tuple(
+    ipaddress.IPv6Network(network)
+    for network in (
+        "2001::/23",  # protocols; Teredo, whose addresses stand for IPv4 ones, among them
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4: stands for an IPv4 address
+        "2620:4f:8000::/48",  # AS112
+        "3ffe::/16",  # what was the 6bone
+        "3fff::/20",  # documentation
+    )
+)
 # As it is: a medium that arrives compressed would be measured before it is unpacked.
 _HEADERS = ((b"User-Agent", b"qwen3-vl-api"), (b"Accept", b"video/*, image/*"), (b"Accept-Encoding", b"identity"))
 
@@ -159,10 +193,11 @@ def is_public(address: str) -> bool:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inside = parsed in _GLOBAL_UNICAST and not any(parsed in tunnel for tunnel in _TUNNELS)
-        return inside and parsed.is_global
-    return parsed.is_global and not parsed.is_multicast and parsed not in _PROTOCOLS
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return not any(parsed in network for network in _SPECIAL_IPV4)
+    if parsed.scope_id is not None or parsed not in _GLOBAL_UNICAST:
+        return False
+    return not any(parsed in network for network in _SPECIAL_IPV6)
 
 
 async def _resolve(host: str) -> Sequence[str]:

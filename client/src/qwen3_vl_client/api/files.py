@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -9,15 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 
-from ..errors import InvalidRequest
-from ..uploads import StoredFile
+from ..errors import InvalidRequest, NotFound
+from ..front.storing import Storing
+from ..uploads import StoredFile, Uploads
 from .errors import documented
 from .multipart import FileForm
 from .services import CountedOwner, Owner, Shared
-from .storing import Storing
 
 router = APIRouter(prefix="/v1/files")
 
@@ -25,6 +26,7 @@ Purpose = Literal["user_data", "vision", "assistants", "batch", "fine-tune", "ev
 _PURPOSES = get_args(Purpose)
 _DEFAULT_PURPOSE = "user_data"
 _MAX_NAME_CHARACTERS = 255
+_MAX_LISTED = 10_000
 _UNKNOWN = documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
 _FORM: dict[str, Any] = {
     "requestBody": {
@@ -93,13 +95,13 @@ class DeletedFile(BaseModel):
         HTTPStatus.UNAUTHORIZED,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INSUFFICIENT_STORAGE,
     ),
 )
 async def upload_file(request: Request, shared: Shared, owner: CountedOwner) -> FileObject:
     """Takes a file, of any size within the quota. It is written as it arrives, so a client's own progress is true."""
     form = FileForm(request.headers.get("content-type", ""), request.stream())
-    with shared.uploads.begin(owner) as upload:
-        storing = Storing(upload)
+    async with Storing(shared.uploads, owner) as storing:
         async for piece in form.pieces():
             await storing.write(piece)
         # What the file is called and for how long it is kept may have come after it.
@@ -108,37 +110,24 @@ async def upload_file(request: Request, shared: Shared, owner: CountedOwner) -> 
     return FileObject.of(stored)
 
 
-@router.get("", responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED))
+@router.get("", response_model=FileList, responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED))
 async def list_files(
     shared: Shared,
     owner: Owner,
     purpose: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    limit: Annotated[int, Query(ge=1, le=_MAX_LISTED)] = _MAX_LISTED,
     order: Literal["asc", "desc"] = "desc",
     after: Annotated[str | None, Query(description="The id of the last file that was seen.")] = None,
-) -> FileList:
+) -> Response:
     """The caller's own files, newest first unless `order` says otherwise."""
-    files = [stored for stored in shared.uploads.files(owner) if purpose in (None, stored.purpose)]
-    if order == "desc":
-        files.reverse()
-    if after is not None:
-        ids = [stored.id for stored in files]
-        if after not in ids:
-            raise InvalidRequest(f"after is {after!r}; the id of one of your files is accepted")
-        files = files[ids.index(after) + 1 :]
-    page = [FileObject.of(stored) for stored in files[:limit]]
-    return FileList(
-        data=page,
-        first_id=page[0].id if page else None,
-        last_id=page[-1].id if page else None,
-        has_more=len(files) > limit,
-    )
+    page = await asyncio.to_thread(_page, shared.uploads, owner, purpose, limit, order == "desc", after)
+    return Response(page, media_type="application/json")
 
 
 @router.get("/{file_id}", responses=_UNKNOWN)
 async def retrieve_file(file_id: str, shared: Shared, owner: Owner) -> FileObject:
     """One of the caller's own files."""
-    return FileObject.of(shared.uploads.find(owner, file_id))
+    return FileObject.of(await asyncio.to_thread(shared.uploads.find, owner, file_id))
 
 
 @router.get(
@@ -153,7 +142,7 @@ async def retrieve_file(file_id: str, shared: Shared, owner: Owner) -> FileObjec
 )
 async def retrieve_file_content(file_id: str, shared: Shared, owner: Owner) -> FileResponse:
     """What was uploaded, byte for byte; ranges are accepted."""
-    stored = shared.uploads.find(owner, file_id)
+    stored = await asyncio.to_thread(shared.uploads.find, owner, file_id)
     # Never shown in place: what users upload is no page of this server.
     return FileResponse(
         stored.path,
@@ -166,8 +155,27 @@ async def retrieve_file_content(file_id: str, shared: Shared, owner: Owner) -> F
 @router.delete("/{file_id}", responses=_UNKNOWN)
 async def delete_file(file_id: str, shared: Shared, owner: Owner) -> DeletedFile:
     """Deletes one of the caller's own files."""
-    shared.uploads.delete(owner, file_id)
+    await asyncio.to_thread(shared.uploads.delete, owner, file_id)
     return DeletedFile(id=file_id)
+
+
+def _page(
+    uploads: Uploads, owner: str, purpose: str | None, limit: int, newest_first: bool, after: str | None
+) -> bytes:
+    """A `FileList` as JSON. Both take time with many files, so neither is done in the event loop."""
+    try:
+        # One more tells whether there are more.
+        found = uploads.files(owner, purpose=purpose, after=after, newest_first=newest_first, limit=limit + 1)
+    except NotFound:
+        raise InvalidRequest(f"after is {after!r}; the id of one of your files is accepted") from None
+    data = [FileObject.of(stored) for stored in found[:limit]]
+    page = FileList(
+        data=data,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+        has_more=len(found) > limit,
+    )
+    return page.model_dump_json().encode()
 
 
 def _name(form: FileForm) -> str:

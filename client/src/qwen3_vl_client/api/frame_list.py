@@ -22,6 +22,12 @@ from ..errors import InvalidRequest
 _FRAME_LIST = re.compile(r"data:video/jpeg;base64,", re.IGNORECASE)
 _TIME_BASE = Fraction(1, 1000)
 """Of Matroska."""
+_MAX_FRAMES = 65_536
+_MIN_RATE, _MAX_RATE = 1e-3, 1e3
+_MAX_SECONDS = 1e7
+_MAX_FRAME_PIXELS = 64 * 2**20
+_MAX_PIXELS = 2**34
+"""Of all frames together: 8,192 in full HD."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,12 @@ class FrameTimes:
     indices: tuple[int, ...] | None = None
 
     def seconds(self, frames: int) -> list[float]:
-        """One per frame. Raises InvalidRequest for indices that do not belong to so many frames."""
+        """One per frame. Raises InvalidRequest for indices that do not belong to so many frames, and for times that a
+        file cannot hold."""
+        if not _MIN_RATE <= self.rate <= _MAX_RATE:
+            raise InvalidRequest(
+                f"fps is {self.rate:g}; for a list of frames {_MIN_RATE:g} to {_MAX_RATE:g} a second are accepted"
+            )
         indices = range(frames) if self.indices is None else self.indices
         if len(indices) != frames:
             raise InvalidRequest(
@@ -40,6 +51,10 @@ class FrameTimes:
             )
         if indices[0] < 0 or any(after <= before for before, after in pairwise(indices)):
             raise InvalidRequest("frames_indices do not rise from 0 or above; the frames' own order is accepted")
+        if indices[-1] > _MAX_SECONDS * self.rate:
+            raise InvalidRequest(
+                f"the last frame, {indices[-1]} of {self.rate:g} a second, is later than {_MAX_SECONDS:,.0f} s"
+            )
         return [index / self.rate for index in indices]
 
 
@@ -60,6 +75,9 @@ def as_video(url: str, times: FrameTimes, where: str) -> bytes:
     Raises:
         InvalidRequest: they are no JPEG files of one size in base64, or `times` are not theirs.
     """
+    if (count := count_frames(url)) > _MAX_FRAMES:
+        raise InvalidRequest(f"{where} has {count:,} frames; at most {_MAX_FRAMES:,} are accepted")
+    seconds = times.seconds(count)
     try:
         frames = [base64.b64decode(frame, validate=True) for frame in url.split(",")[1:]]
     except (binascii.Error, ValueError) as error:
@@ -67,7 +85,14 @@ def as_video(url: str, times: FrameTimes, where: str) -> bytes:
     sizes = {_size(frame, where) for frame in frames}
     if len(sizes) > 1:
         raise InvalidRequest(f"{where} has frames of {len(sizes)} sizes; one size is accepted")
-    return _contained(frames, sizes.pop(), times.seconds(len(frames)), 1 / times.rate)
+    width, height = sizes.pop()
+    for pixels, bound, what in (
+        (width * height, _MAX_FRAME_PIXELS, "a frame"),
+        (width * height * count, _MAX_PIXELS, "all frames together"),
+    ):
+        if pixels > bound:
+            raise InvalidRequest(f"{where} has {pixels:,} pixels in {what}; at most {bound:,} are accepted")
+    return _contained(frames, (width, height), seconds, 1 / times.rate)
 
 
 def _size(jpeg: bytes, where: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Who is asking: API keys, compared in constant time."""
+"""Who is asking: API keys, compared in constant time, and not guessed at any speed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import hmac
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..front.rates import Rates, too_many
+
 ANONYMOUS = "anonymous"
+_MAX_USED = 65_536
 
 
 class ApiKeys:
@@ -27,6 +30,40 @@ class ApiKeys:
             if hmac.compare_digest(presented, digest):
                 found = owner
         return found
+
+
+class Guesses:
+    """Wrong keys, counted by the address that they came from.
+
+    An address that sent too many may only use keys that it used before: nobody guesses on, and whoever shares the
+    address with somebody who does is still served.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._rates = Rates(per_minute)
+        self._used: dict[tuple[str, str], None] = {}
+        """Addresses and owners; the pair that was used last is last."""
+
+    def note(self, address: str, owner: str | None) -> None:
+        """Notes that a key came from there, and whose it is; None: nobody's.
+
+        Raises:
+            RefusedError: 429, too many came from there that were wrong.
+        """
+        if owner is None:
+            wait_seconds = self._rates.take(address)
+        elif (address, owner) in self._used:
+            wait_seconds = 0.0
+        else:
+            wait_seconds = self._rates.wait_seconds(address)
+        if wait_seconds:
+            what = f"more than {self._rates.per_minute} wrong API keys per minute came from your address"
+            raise too_many(what, "too_many_wrong_keys", wait_seconds)
+        if owner is not None:
+            self._used.pop((address, owner), None)
+            self._used[address, owner] = None
+            if len(self._used) > _MAX_USED:
+                del self._used[next(iter(self._used))]
 
 
 def read_keys(path: Path) -> dict[str, str]:

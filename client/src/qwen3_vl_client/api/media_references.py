@@ -10,15 +10,20 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from weakref import WeakValueDictionary
 
 from ..errors import InvalidRequest, NotFound
+from ..front.storing import Storing
+from ..media import MAX_SUBTITLES_BYTES, check_subtitles
 from ..uploads import Uploads
 from .fetch import Fetcher
 from .frame_list import ONE_A_SECOND, FrameTimes, as_video, is_frame_list
-from .storing import Storing
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.IGNORECASE)
+# For one owner; the others wait for their turn.
+_FETCHED_AT_ONCE = 4
+_FETCHED = "fetched"
 _FILE_ID = re.compile(r"file-[0-9a-f]{32}")
 
 
@@ -29,6 +34,7 @@ class MediaReferences:
         self._root = media_root.resolve()
         self._uploads = uploads
         self._fetcher = fetcher
+        self._fetching: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def video(
         self,
@@ -46,7 +52,7 @@ class MediaReferences:
         else:
             part = self._part("video", await self._located(url, where, owner, resources))
         if subtitles is not None:
-            part["subtitles"] = await self._located(subtitles, f"{where}.subtitles", owner, resources)
+            part["subtitles"] = await self._subtitles(subtitles, f"{where}.subtitles", owner, resources)
         return part
 
     async def image(self, url: str, where: str, owner: str, resources: AsyncExitStack) -> dict[str, Any]:
@@ -59,6 +65,16 @@ class MediaReferences:
             NotFound: there is no such file, or it is not the owner's.
         """
         return self._part("image", await self._located(url, where, owner, resources))
+
+    async def _subtitles(self, url: str, where: str, owner: str, resources: AsyncExitStack) -> bytes | Path:
+        """They are read here, unlike a video: their size is known before."""
+        # Base64 has four characters for three bytes.
+        if url[:5].lower() == "data:" and len(url) > 2 * MAX_SUBTITLES_BYTES:
+            check_subtitles(where, len(url) * 3 // 4)
+        located = await self._located(url, where, owner, resources)
+        size = len(located) if isinstance(located, bytes) else (await asyncio.to_thread(located.stat)).st_size
+        check_subtitles(where, size)
+        return located
 
     def _part(self, kind: str, located: bytes | Path) -> dict[str, Any]:
         if isinstance(located, bytes):
@@ -73,11 +89,12 @@ class MediaReferences:
         if scheme in ("http", "https"):
             return await self._fetched(url, where, owner, resources)
         if _FILE_ID.fullmatch(url):
-            return self._uploads.find(owner, url).path
+            return (await asyncio.to_thread(self._uploads.find, owner, url)).path
         if scheme == "file":
-            return self._below_root(unquote(url.partition(":")[2].removeprefix("//")), where)
+            path = unquote(url.partition(":")[2].removeprefix("//"))
+            return await asyncio.to_thread(self._below_root, path, where)
         if scheme is None:
-            return self._below_root(url, where)
+            return await asyncio.to_thread(self._below_root, url, where)
         raise InvalidRequest(
             f"{where} has the scheme {scheme[:20]!r}; a data URI, the id of a file, a path below the media root and an"
             " http(s) URL are accepted"
@@ -86,12 +103,16 @@ class MediaReferences:
     async def _fetched(self, url: str, where: str, owner: str, resources: AsyncExitStack) -> Path:
         # Of a name that no owner has: it is none of the files that are listed.
         keeper = f"{owner} (fetched)"
-        with self._uploads.begin(keeper) as upload:
-            storing = Storing(upload)
+        fetching = self._fetching.setdefault(keeper, asyncio.Semaphore(_FETCHED_AT_ONCE))
+        async with fetching, Storing(self._uploads, keeper) as storing:
             await self._fetcher.fetch(url, where, storing.write)
-            stored = await storing.finish(url, purpose="fetched")
-        resources.callback(self._uploads.delete, keeper, stored.id)
+            stored = await storing.finish(_FETCHED, purpose=_FETCHED)
+        resources.push_async_callback(self._forget, keeper, stored.id)
         return stored.path
+
+    async def _forget(self, keeper: str, id: str) -> None:
+        # Also when the request was cancelled.
+        await asyncio.shield(asyncio.to_thread(self._uploads.delete, keeper, id))
 
     def _below_root(self, path: str, where: str) -> Path:
         """The file, links followed. What lies elsewhere and what does not exist are told alike, and so

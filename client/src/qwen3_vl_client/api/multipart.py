@@ -10,6 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from ..errors import InvalidRequest
+from ..uploads import check_name
 
 _MAX_FIELD_BYTES = 4096
 _MAX_PARTS = 16
@@ -73,6 +74,9 @@ class FileForm:
             pieces, self._pieces = self._pieces, []
             for piece in pieces:
                 yield piece
+            if self._ended:
+                # What follows belongs to no part.
+                break
         if not self._ended:
             raise InvalidRequest("the form ends before its last boundary")
         if self.filename is None:
@@ -103,6 +107,7 @@ class FileForm:
             if self.filename is not None:
                 raise InvalidRequest("the form has more than one part 'file'; one is accepted")
             self.filename = self._part.filename = _text(options[b"filename"])
+            check_name(self.filename)
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._part.filename is not None:

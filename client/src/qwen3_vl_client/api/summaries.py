@@ -7,19 +7,20 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..aio import AsyncClient
 from ..errors import Qwen3VLError
+from ..front.disconnects import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from ..summaries import Cut, Merged, PartDone, Summary, SummaryEvent, SummaryOptions, journals_of, summarize
 from . import events
-from .disconnects import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from .errors import GENERATION_ERRORS, ErrorBody, describe
 from .models import check_model
-from .services import CountedOwner, Resources, Services, Shared
+from .services import Asker, CountedOwner, Resources, Services, Shared, described_body, json_body
 from .video_kwargs import VideoOptions
 
 router = APIRouter(prefix="/v1/summaries")
@@ -28,7 +29,7 @@ router = APIRouter(prefix="/v1/summaries")
 class SummaryRequest(BaseModel):
     """Which video is summarised, and how. URLs are those of a chat's parts."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     model: str
     video: str
@@ -112,9 +113,15 @@ STREAMED = (SummaryObject, CutObject, PartObject, MergedObject)
         },
         **GENERATION_ERRORS,
     },
+    openapi_extra=described_body(SummaryRequest),
 )
 async def create_summary(
-    request: Request, body: SummaryRequest, shared: Shared, owner: CountedOwner, resources: Resources
+    request: Request,
+    body: Annotated[SummaryRequest, Depends(json_body(SummaryRequest))],
+    shared: Shared,
+    owner: CountedOwner,
+    asker: Asker,
+    resources: Resources,
 ) -> Response:
     """Summarises a video of any length: in parts, which are then merged.
 
@@ -124,7 +131,7 @@ async def create_summary(
     resources.enter_context(shared.limits.running(owner))
     head = {"id": f"summary-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
     try:
-        progress = await unless_gone(request, _begin(body, shared, owner, resources))
+        progress = await unless_gone(request, _begin(body, shared, owner, asker, resources))
         first = await unless_gone(request, anext(progress))
         if body.stream:
             return StreamingResponse(
@@ -137,7 +144,7 @@ async def create_summary(
 
 
 async def _begin(
-    body: SummaryRequest, shared: Services, owner: str, resources: AsyncExitStack
+    body: SummaryRequest, shared: Services, owner: str, asker: AsyncClient, resources: AsyncExitStack
 ) -> AsyncGenerator[SummaryEvent, None]:
     part = await shared.references.video(body.video, body.subtitles, "video", owner, resources)
     sampling: dict[str, Any] = {"seed": body.seed}
@@ -154,7 +161,7 @@ async def _begin(
     return await resources.enter_async_context(
         aclosing(
             summarize(
-                shared.client,
+                asker,
                 part.get("video"),
                 uri=part.get("uri"),
                 subtitles=part.get("subtitles"),

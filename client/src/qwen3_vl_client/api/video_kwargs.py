@@ -21,7 +21,7 @@ _MAX_PIXELS = _MAX_TOKENS * _PIXELS_PER_TOKEN
 
 
 class _Kwargs(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 Rate = Annotated[float, Field(gt=0, le=_MAX_RATE)]

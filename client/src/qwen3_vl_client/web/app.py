@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,65 +14,46 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import ClientDisconnect
 
 from ..aio import AsyncClient
 from ..errors import InvalidRequest, NotFound, Qwen3VLError, ResourceExhausted
+from ..front.bodies import HeldBodies, InvalidBodyError
+from ..front.disconnects import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
+from ..front.headers import put_into_every_response
+from ..front.hosts import HostsMiddleware
+from ..front.rates import RequestLimits
+from ..front.refusals import RefusedError
+from ..front.secret import Secret
+from ..front.storing import Storing
+from ..front.sweeping import sweeping
 from ..summaries import SummaryOptions, journals_of, sweep_journals
-from ..uploads import StoredFile, Uploads
+from ..uploads import DiskFull, QuotaExceeded, StoredFile, TooManyUploads, Uploads
 from .asked import Options, Question, SummaryOrder
 from .conversation import messages
 from .kinds import kind_of
 from .lines import LinesResponse
-from .owners import Owners
-from .pictures import NoPictureError, Pictures
+from .owners import HEADERS, Owners
+from .pictures import Pictures, TooManyPictures
 from .replies import answer_lines, summary_lines
+from .services import Asker, CountedOwner, Owner, Resources, Services, Shared, Stored, json_body
 from .settings import Settings
 
 _STATIC = Path(__file__).parent / "static"
 _JOURNALS = "journals"
 """Below the uploads: what is known of unfinished summaries."""
-_SWEEP_SECONDS = 60.0
 _MAX_NAME_CHARACTERS = 255
-_STATUS = {
-    InvalidRequest.code: HTTPStatus.BAD_REQUEST,
-    NotFound.code: HTTPStatus.NOT_FOUND,
-    ResourceExhausted.code: HTTPStatus.SERVICE_UNAVAILABLE,
-}
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """What all requests use."""
-
-    settings: Settings
-    client: AsyncClient
-    uploads: Uploads
-    pictures: Pictures
-
-    def uri(self, stored: StoredFile) -> str:
-        """As Triton finds it below its media root."""
-        return str(stored.path.relative_to(self.settings.media_root.resolve()))
-
-
-def _shared(request: Request) -> _Shared:
-    shared: _Shared = request.app.state.shared
-    return shared
-
-
-def _owner(request: Request) -> str:
-    owner: str = request.state.owner
-    return owner
-
-
-Shared = Annotated[_Shared, Depends(_shared)]
-Owner = Annotated[str, Depends(_owner)]
-
-
-def _stored(file_id: str, shared: Shared, owner: Owner) -> StoredFile:
-    return shared.uploads.find(owner, file_id)
-
-
-Stored = Annotated[StoredFile, Depends(_stored)]
+# The most special class first.
+_STATUSES: Sequence[tuple[type[Qwen3VLError], HTTPStatus]] = (
+    (InvalidRequest, HTTPStatus.BAD_REQUEST),
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (QuotaExceeded, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (DiskFull, HTTPStatus.INSUFFICIENT_STORAGE),
+    (TooManyUploads, HTTPStatus.TOO_MANY_REQUESTS),
+    (TooManyPictures, HTTPStatus.TOO_MANY_REQUESTS),
+    (ResourceExhausted, HTTPStatus.SERVICE_UNAVAILABLE),
+    (Qwen3VLError, HTTPStatus.BAD_GATEWAY),
+)
 
 router = APIRouter()
 
@@ -86,28 +67,28 @@ async def page() -> FileResponse:
 @router.get("/files")
 async def list_files(shared: Shared, owner: Owner) -> list[dict[str, Any]]:
     """The caller's own files, oldest first."""
-    return [_described(stored) for stored in shared.uploads.files(owner)]
+    return [_described(stored) for stored in await asyncio.to_thread(shared.uploads.files, owner)]
 
 
 @router.post("/files")
 async def upload(
-    request: Request, shared: Shared, owner: Owner, name: Annotated[str, Query(max_length=_MAX_NAME_CHARACTERS)]
+    request: Request, shared: Shared, owner: CountedOwner, name: Annotated[str, Query(max_length=_MAX_NAME_CHARACTERS)]
 ) -> dict[str, Any]:
     """The body is the file, written as it arrives."""
     try:
         kind_of(name)
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
-    with shared.uploads.begin(owner) as receiving:
+    async with Storing(shared.uploads, owner) as storing:
         async for piece in request.stream():
-            await asyncio.to_thread(receiving.write, piece)
-        return _described(await asyncio.to_thread(receiving.finish, name, purpose="user_data"))
+            await storing.write(piece)
+        return _described(await storing.finish(name))
 
 
 @router.delete("/files/{file_id}", status_code=HTTPStatus.NO_CONTENT)
 async def delete_file(file_id: str, shared: Shared, owner: Owner) -> None:
     """Deletes one of the caller's own files."""
-    shared.uploads.delete(owner, file_id)
+    await asyncio.to_thread(shared.uploads.delete, owner, file_id)
 
 
 @router.get("/files/{file_id}/content")
@@ -117,28 +98,43 @@ async def file_content(stored: Stored) -> FileResponse:
 
 
 @router.get("/files/{file_id}/look")
-async def look_at_file(stored: Stored, shared: Shared, options: Annotated[Options, Query()]) -> dict[str, Any]:
+async def look_at_file(
+    stored: Stored, shared: Shared, owner: CountedOwner, asker: Asker, options: Annotated[Options, Query()]
+) -> dict[str, Any]:
     """What of a video would be looked at, and where it changes."""
-    look = await shared.client.look(uri=shared.uri(stored), video_options=options.video_options())
+    look = await asker.look(uri=shared.uri(stored), video_options=options.video_options())
     (video,) = look.media
     return {"prompt_tokens": look.prompt_tokens, "wanted_tokens": look.wanted_tokens, **asdict(video)}
 
 
 @router.get("/files/{file_id}/picture")
-async def picture(stored: Stored, shared: Shared, at: Annotated[float, Query(ge=0, le=1e7)]) -> Response:
-    """A small picture of what a video shows at that second."""
+async def picture(
+    request: Request,
+    stored: Stored,
+    shared: Shared,
+    owner: Owner,
+    at: Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)],
+) -> Response:
+    """A small picture of what a video shows at that second; who goes away ends its decoder."""
     try:
-        jpeg = await shared.pictures.jpeg(stored.path, at)
-    except NoPictureError as error:
-        raise NotFound(str(error)) from None
+        jpeg = await unless_gone(request, shared.pictures.jpeg(stored.path, at, owner))
+    except ClientGoneError:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     return Response(jpeg, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
 
 @router.post("/ask")
-async def ask(question: Question, shared: Shared, owner: Owner) -> Response:
+async def ask(
+    question: Annotated[Question, Depends(json_body(Question))],
+    shared: Shared,
+    owner: CountedOwner,
+    asker: Asker,
+    resources: Resources,
+) -> Response:
     """Answers line by line; who goes away ends the request."""
-    files = [shared.uploads.find(owner, file) for file in question.files]
-    stream = shared.client.stream_chat(
+    resources.enter_context(shared.limits.running(owner))
+    files = [await asyncio.to_thread(shared.uploads.find, owner, file) for file in question.files]
+    stream = asker.stream_chat(
         await asyncio.to_thread(messages, question, files, shared.uri),
         sampling=question.options.sampling(),
         video_options=question.options.video_options(),
@@ -147,10 +143,17 @@ async def ask(question: Question, shared: Shared, owner: Owner) -> Response:
 
 
 @router.post("/summarize")
-async def summarize(order: SummaryOrder, shared: Shared, owner: Owner) -> Response:
+async def summarize(
+    order: Annotated[SummaryOrder, Depends(json_body(SummaryOrder))],
+    shared: Shared,
+    owner: CountedOwner,
+    asker: Asker,
+    resources: Resources,
+) -> Response:
     """Summarises a video of any length, line by line; who goes away ends the requests."""
-    stored = shared.uploads.find(owner, order.file)
-    subtitles = None if order.subtitles is None else shared.uploads.find(owner, order.subtitles).path
+    resources.enter_context(shared.limits.running(owner))
+    named = [order.file] if order.subtitles is None else [order.file, order.subtitles]
+    stored, *others = [await asyncio.to_thread(shared.uploads.find, owner, file) for file in named]
     options = SummaryOptions(
         about=order.about,
         language=order.language,
@@ -159,7 +162,8 @@ async def summarize(order: SummaryOrder, shared: Shared, owner: Owner) -> Respon
         video_options=order.options.video_options(),
         journal=journals_of(owner, shared.uploads.folder / _JOURNALS),
     )
-    events = shared.client.summarize(uri=shared.uri(stored), subtitles=subtitles, options=options)
+    subtitles = others[0].path if others else None
+    events = asker.summarize(uri=shared.uri(stored), subtitles=subtitles, options=options)
     return LinesResponse(summary_lines(events))
 
 
@@ -170,24 +174,44 @@ def create_app(settings: Settings) -> FastAPI:
         quota_bytes=settings.upload_quota_bytes,
         capacity_bytes=settings.upload_capacity_bytes,
         expiry_seconds=settings.upload_expiry_seconds,
+        max_files=settings.upload_max_files,
+        max_at_once=settings.uploads_at_once,
+        min_free_bytes=settings.upload_free_bytes,
     )
+
+    secret = Secret.load(uploads.folder)
+    journals = uploads.folder / _JOURNALS
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        sweeping = asyncio.create_task(_sweep(uploads))
         pictures = Pictures()
-        async with AsyncClient(settings.url) as client:
-            app.state.shared = _Shared(settings, client, uploads, pictures)
+        async with (
+            sweeping(uploads.sweep, lambda: sweep_journals(journals, uploads.expiry_seconds)),
+            AsyncClient(settings.url) as client,
+        ):
+            app.state.shared = Services(
+                settings=settings,
+                client=client,
+                secret=secret,
+                uploads=uploads,
+                pictures=pictures,
+                limits=RequestLimits(settings.requests_per_minute, settings.concurrent_requests),
+                bodies=HeldBodies(settings.max_held_bytes),
+            )
             yield
-        sweeping.cancel()
-        pictures.close()
+        await pictures.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
-    app.add_middleware(Owners)
+    app.add_middleware(Owners, secret=secret, new_per_minute=settings.new_users_per_minute, public="/static/")
+    app.add_middleware(HostsMiddleware, hosts=settings.hosts, answer=_answer)
+    put_into_every_response(app, HEADERS)
     app.add_exception_handler(Qwen3VLError, _failed)
+    app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(InvalidBodyError, _malformed)
+    app.add_exception_handler(ClientDisconnect, _gone)
     return app
 
 
@@ -197,19 +221,27 @@ def _described(stored: StoredFile) -> dict[str, Any]:
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Qwen3VLError)
-    status = _STATUS.get(error.code, HTTPStatus.BAD_GATEWAY)
-    return JSONResponse({"code": error.code, "message": error.message}, status)
+    status = next(status for kind, status in _STATUSES if isinstance(error, kind))
+    headers = {"retry-after": "1"} if status is HTTPStatus.TOO_MANY_REQUESTS else None
+    return JSONResponse({"code": error.code, "message": error.message}, status, headers=headers)
+
+
+def _answer(refusal: RefusedError) -> JSONResponse:
+    return JSONResponse({"code": refusal.code, "message": refusal.message}, refusal.status, headers=refusal.headers)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RefusedError)
+    return _answer(error)
 
 
 async def _malformed(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(step) for step in first["loc"] if step != "body")
+    assert isinstance(error, RequestValidationError | InvalidBodyError)
+    first = error.first if isinstance(error, InvalidBodyError) else error.errors()[0]
+    where = ".".join(str(step) for step in first["loc"])
     return JSONResponse({"code": InvalidRequest.code, "message": f"{where}: {first['msg']}"}, HTTPStatus.BAD_REQUEST)
 
 
-async def _sweep(uploads: Uploads) -> None:
-    while True:
-        await asyncio.to_thread(uploads.sweep)
-        await asyncio.to_thread(sweep_journals, uploads.folder / _JOURNALS, uploads.expiry_seconds)
-        await asyncio.sleep(_SWEEP_SECONDS)
+async def _gone(request: Request, error: Exception) -> Response:
+    """The client went away while it was sending."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)

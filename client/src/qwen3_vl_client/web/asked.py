@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 _MAX_TEXT = 100_000
+_MAX_INTEGER = 2**31 - 1
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Turn(_Strict):
@@ -23,12 +24,12 @@ class Turn(_Strict):
 class Options(_Strict):
     """What is left out is the server's choice."""
 
-    max_tokens: Annotated[int | None, Field(ge=1)] = None
-    temperature: Annotated[float | None, Field(ge=0)] = None
+    max_tokens: Annotated[int | None, Field(ge=1, le=_MAX_INTEGER)] = None
+    temperature: Annotated[float | None, Field(ge=0, le=2)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1)] = None
     sampler: Literal["adaptive", "uniform"] | None = None
-    fps: Annotated[float | None, Field(gt=0)] = None
-    context_length: Annotated[int | None, Field(ge=1)] = None
+    fps: Annotated[float | None, Field(gt=0, le=60)] = None
+    context_length: Annotated[int | None, Field(ge=1, le=_MAX_INTEGER)] = None
 
     def sampling(self) -> dict[str, Any]:
         return self._given("max_tokens", "temperature", "top_p")
@@ -45,7 +46,7 @@ class Question(_Strict):
 
     files: Annotated[list[str], Field(max_length=32)] = []
     turns: Annotated[list[Turn], Field(min_length=1, max_length=200)]
-    video_seconds: Annotated[float, Field(ge=0)] = 0.0
+    video_seconds: Annotated[float, Field(ge=0, le=1e7)] = 0.0
     """How long the video is: later times in the answer are none of its."""
     options: Options = Options()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
+from ..media import check_subtitles
 from ..uploads import StoredFile
 from .asked import Question
 from .kinds import kind_of
@@ -13,7 +14,11 @@ from .kinds import kind_of
 
 def messages(question: Question, files: Sequence[StoredFile], uri: Callable[[StoredFile], str]) -> list[dict[str, Any]]:
     """Videos and images are named by their paths. Subtitle files go with the videos, in order."""
-    lines = [stored.path for stored in files if kind_of(stored.name)[0] == "subtitle"]
+    lines = []
+    for stored in files:
+        if kind_of(stored.name)[0] == "subtitle":
+            check_subtitles(f"the subtitle file {stored.name!r}", stored.size_bytes)
+            lines.append(stored.path)
     parts: list[dict[str, Any]] = []
     for stored in files:
         kind, _ = kind_of(stored.name)

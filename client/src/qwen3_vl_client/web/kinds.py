@@ -32,5 +32,5 @@ def kind_of(name: str) -> tuple[Kind, str]:
     """Its kind and media type. Raises ValueError for another suffix."""
     suffix = Path(name).suffix.lower()
     if suffix not in _TYPES:
-        raise ValueError(f"{name} ends in {suffix!r}; {ACCEPTED} are accepted")
+        raise ValueError(f"{name!r} ends in {suffix!r}; {ACCEPTED} are accepted")
     return _TYPES[suffix]

@@ -1,98 +1,121 @@
-"""Pictures of a video at given times, decoded in processes of their own: a hostile file costs one of them."""
+"""Pictures of a video at given times, decoded in processes of their own: a hostile file costs its own picture only."""
 
 from __future__ import annotations
 
 import asyncio
-import io
-import multiprocessing
-import resource
-import signal
-import threading
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import contextlib
+import json
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
-import av
+from ..errors import NotFound, ResourceExhausted
 
-_WORKERS = 2
-_MEMORY_BYTES = 4 * 2**30
-_CPU_SECONDS = 20
-"""Of one picture; the limit of a process is moved on with each."""
-_HEIGHT = 96
-_CONTAINER_OPTIONS = {
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi",
-    "protocol_whitelist": "file",
-    "max_pixels": str(64 * 2**20),
-}
+# Run as a script: it needs nothing of this package, whose import takes longer than a picture.
+_WORKER = Path(__file__).with_name("picture_worker.py")
+_MAX_JPEG_BYTES = 4 * 2**20
 
 
-class NoPictureError(Exception):
-    """The file has no picture there that can be decoded."""
+class TooManyPictures(ResourceExhausted):
+    """So many are being waited for that another one is refused."""
 
 
 class Pictures:
-    """Decodes pictures, a few at a time."""
+    """Decodes pictures, a few at a time and one for each owner, so that nobody waits for another's long ones.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
+    Args:
+        workers: processes that decode; each is kept for the next picture unless it fails, or nobody waits any more.
+        max_seconds: that one picture may take.
+        max_pending: that one owner may wait for.
+        max_pending_of_all: that all together may.
+    """
 
-    async def jpeg(self, path: Path, seconds: float) -> bytes:
-        """The frame that is shown at `seconds`, small. Raises NoPictureError."""
-        with self._lock:
-            self._pool = pool = self._pool or _start()
+    def __init__(
+        self, *, workers: int = 2, max_seconds: float = 5.0, max_pending: int = 32, max_pending_of_all: int = 256
+    ) -> None:
+        self._max_seconds = max_seconds
+        self._max_pending = max_pending
+        self._max_pending_of_all = max_pending_of_all
+        self._pending: Counter[str] = Counter()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._decoding = asyncio.Semaphore(workers)
+        self._idle: list[Process] = []
+
+    async def jpeg(self, path: Path, seconds: float, owner: str) -> bytes:
+        """The frame that is shown at `seconds`, small. Cancelled, it ends the process that decodes.
+
+        Raises:
+            NotFound: the file has no picture there that can be decoded.
+            TooManyPictures: the owner, or all together, wait for as many as are allowed.
+        """
+        with self._counted(owner):
+            async with self._turns.setdefault(owner, asyncio.Lock()), self._decoding, self._worker() as worker:
+                try:
+                    async with asyncio.timeout(self._max_seconds):
+                        picture = await _ask(worker, path, seconds)
+                except (TimeoutError, EOFError, OSError, ValueError) as error:
+                    raise NotFound(f"there is no picture at {seconds:g} s: its decoder failed") from error
+        if not picture:
+            raise NotFound(f"there is no picture at {seconds:g} s")
+        return picture
+
+    async def close(self) -> None:
+        """Ends the processes that wait for work; those at work end with their pictures' requests."""
+        while self._idle:
+            await _end(self._idle.pop())
+
+    @contextlib.contextmanager
+    def _counted(self, owner: str) -> Iterator[None]:
+        for pending, bound, whose in (
+            (self._pending[owner], self._max_pending, "you wait for"),
+            (self._pending.total(), self._max_pending_of_all, "all users wait for"),
+        ):
+            if pending >= bound:
+                raise TooManyPictures(f"{whose} {pending} pictures; at most {bound} at the same time are accepted")
+        self._pending[owner] += 1
         try:
-            return await asyncio.wrap_future(pool.submit(_jpeg, str(path), seconds))
-        except BrokenProcessPool:
-            with self._lock:
-                if self._pool is pool:
-                    self._pool = None
-            raise NoPictureError(f"{path.name} broke its decoder") from None
+            yield
+        finally:
+            self._pending[owner] -= 1
+            self._pending += Counter()
 
-    def close(self) -> None:
-        with self._lock:
-            if self._pool is not None:
-                self._pool.shutdown(cancel_futures=True)
-                self._pool = None
-
-
-def _start() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(_WORKERS, multiprocessing.get_context("spawn"), initializer=_prepare)
-
-
-def _prepare() -> None:
-    # Ctrl-C reaches the whole group; the page ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    @contextlib.asynccontextmanager
+    async def _worker(self) -> AsyncIterator[Process]:
+        """One that is idle, or a new one. An error, a cancellation too, ends it."""
+        alive = [worker for worker in self._idle if worker.returncode is None]
+        worker = alive.pop() if alive else await _start()
+        self._idle = alive
+        try:
+            yield worker
+        except BaseException:
+            # Shielded: when the request is cancelled again, the process is still ended.
+            await asyncio.shield(_end(worker))
+            raise
+        self._idle.append(worker)
 
 
-def _jpeg(path: str, seconds: float) -> bytes:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + _CPU_SECONDS, hard))
-    try:
-        with av.open(path, options=dict(_CONTAINER_OPTIONS), metadata_errors="replace") as container:
-            frame = _frame(container, seconds)
-            image = frame.reformat(width=max(round(frame.width * _HEIGHT / frame.height), 1), height=_HEIGHT).to_image()
-    except (av.FFmpegError, MemoryError, ValueError, IndexError) as error:
-        raise NoPictureError(f"no picture at {seconds} s: {error}") from None
-    encoded = io.BytesIO()
-    image.rotate(frame.rotation, expand=True).save(encoded, "JPEG", quality=80)
-    return encoded.getvalue()
+async def _start() -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-P", str(_WORKER), stdin=PIPE, stdout=PIPE, stderr=DEVNULL
+    )
 
 
-def _frame(container: av.container.InputContainer, seconds: float) -> av.VideoFrame:
-    """The last frame at or before `seconds` on a player's clock."""
-    stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream) or stream.time_base is None:
-        raise ValueError("it has no video stream")
-    start = max(container.start_time or 0, 0) / av.time_base
-    container.seek(int((start + seconds) / stream.time_base), stream=stream)
-    shown: av.VideoFrame | None = None
-    for frame in container.decode(stream):
-        if shown is not None and frame.time is not None and frame.time - start > seconds + 0.001:
-            break
-        shown = frame
-    if shown is None:
-        raise ValueError("it has no frame")
-    return shown
+async def _ask(worker: Process, path: Path, seconds: float) -> bytes:
+    """Raises EOFError or OSError for a worker that has ended, ValueError for one that answers what it never would."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(json.dumps([str(path), seconds]).encode() + b"\n")
+    await worker.stdin.drain()
+    length = int.from_bytes(await worker.stdout.readexactly(4), "big")
+    if length > _MAX_JPEG_BYTES:
+        raise ValueError(f"a picture of {length:,} bytes")
+    return await worker.stdout.readexactly(length)
+
+
+async def _end(worker: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        worker.kill()
+    await worker.wait()

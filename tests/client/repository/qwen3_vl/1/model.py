@@ -24,7 +24,15 @@ PLAIN = [["progress", "prefill", 120, 64], ["text", "At "], ["text", "2.5 s."], 
 class TritonPythonModel:
     def execute(self, requests):
         for request in requests:
+            note_salt("qwen3_vl", request)
             threading.Thread(target=answer, args=(inputs(request), request.get_response_sender()), daemon=True).start()
+
+
+def note_salt(model, request):
+    """A line for the tests: which model was asked, and with which salt."""
+    salt = json.loads(request.parameters() or "{}").get("cache_salt")
+    with Path(os.environ["STOPPED"], "salts").open("a") as file:
+        file.write(json.dumps([model, salt]) + "\n")
 
 
 def answer(given, sender):

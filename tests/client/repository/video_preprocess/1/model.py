@@ -1,6 +1,8 @@
 """A video of 400 seconds with a cut every 50; a question that begins with `error` is one."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -27,7 +29,9 @@ LOOK = {
 class TritonPythonModel:
     def execute(self, requests):
         for request in requests:
-            assert json.loads(request.parameters()) == {"look": True, "progress": True}
+            note_salt("video_preprocess", request)
+            parameters = json.loads(request.parameters())
+            assert parameters.keys() - {"cache_salt"} == {"look", "progress"}
             inputs = {tensor.name(): tensor.as_numpy()[0].decode(errors="replace") for tensor in request.inputs()}
             question = inputs.get("text_input", "")
             if question.startswith("error "):
@@ -38,3 +42,10 @@ class TritonPythonModel:
                 response = pb_utils.InferenceResponse([tensor])
             sender = request.get_response_sender()
             sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def note_salt(model, request):
+    """A line for the tests: which model was asked, and with which salt."""
+    salt = json.loads(request.parameters() or "{}").get("cache_salt")
+    with Path(os.environ["STOPPED"], "salts").open("a") as file:
+        file.write(json.dumps([model, salt]) + "\n")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 import anyio
-from fastapi import Request
+from starlette.requests import Request
 
 Result = TypeVar("Result")
 

@@ -1,0 +1,38 @@
+"""What a browser may do with a response."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+NOTHING = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+"""No response is a page."""
+
+
+class HeadersMiddleware:
+    """Puts headers into every response, those of errors too."""
+
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(self._headers)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def put_into_every_response(app: Starlette, headers: Mapping[str, str]) -> None:
+    """Middleware that is added to an app does not see the response to an error that nobody expected; this does."""
+    build = app.build_middleware_stack
+    app.build_middleware_stack = lambda: HeadersMiddleware(build(), headers)  # type: ignore[method-assign]

@@ -1,0 +1,28 @@
+"""A request that is refused before anybody looks at what it asks for. API and page tell it in their own forms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+
+from starlette.types import ASGIApp
+
+
+class RefusedError(Exception):
+    """Why, in words for the caller; `code` is the kind of refusal in one word."""
+
+    def __init__(
+        self, status: HTTPStatus, message: str, *, code: str, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.headers: dict[str, str] = {}
+        if retry_after_seconds is not None:
+            self.headers["retry-after"] = str(max(1, math.ceil(retry_after_seconds)))
+
+
+Answer = Callable[[RefusedError], ASGIApp]
+"""Makes the response to a refusal."""

@@ -1,0 +1,204 @@
+"""Bodies: read of those who may ask, within bounds, counted before they are parsed, parsed without stopping others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import httpx2
+import pytest
+from front.stack import connected, head, hears, served
+from pydantic import BaseModel
+from qwen3_vl_client.api import Settings, create_app
+from qwen3_vl_client.front.bodies import HeldBodies, InvalidBodyError, read_json
+from qwen3_vl_client.front.refusals import RefusedError
+from qwen3_vl_client.web.app import create_app as create_page
+from qwen3_vl_client.web.settings import Settings as PageSettings
+
+MIB = 2**20
+JSON = {"content-type": "application/json"}
+ANN = {"authorization": "Bearer key-of-ann", **JSON}
+CHAT = {"model": "qwen3-vl", "messages": [{"role": "user", "content": "Hello"}]}
+ASK = {"turns": [{"role": "user", "text": "Hello"}]}
+ROUTES = ["/v1/chat/completions", "/v1/summaries"]
+
+
+@pytest.mark.parametrize("path", [*ROUTES, "/v1/files"])
+@pytest.mark.parametrize("key", ["", "Authorization: Bearer wrong\r\n"])
+def test_without_a_key_no_body_is_waited_for(api: str, path: str, key: str) -> None:
+    with connected(api, seconds=20) as connection:
+        lines = head("POST", path, content_type="application/json", content_length=str(200 * MIB))
+        connection.sendall(lines[:-2] + key.encode() + b"\r\n")
+        assert hears(connection, b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_what_is_announced_as_too_large_is_not_waited_for(api: str, path: str) -> None:
+    with connected(api, seconds=20) as connection:
+        key = {"authorization": "Bearer key-of-ann", "content_type": "application/json"}
+        connection.sendall(head("POST", path, content_length=str(257 * MIB), **key))
+        assert hears(connection, b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("path", ["/ask", "/summarize"])
+@pytest.mark.parametrize("announced", [True, False])
+def test_the_page_takes_no_large_body(page: str, path: str, announced: bool) -> None:
+    content = json.dumps({"turns": [{"role": "user", "text": "x" * 5 * MIB}]}).encode()
+    response = httpx2.post(f"{page}{path}", content=content if announced else iter([content]), headers=JSON, timeout=60)
+    assert response.status_code == 413
+    assert "more than 4,194,304 bytes" in response.json()["message"]
+
+
+@pytest.mark.parametrize("kind", [b"[],", b"{},", b'"",', b'{"a":1},', b"[[[[],"])
+def test_too_many_values_are_refused_before_they_are_parsed(api: str, kind: bytes) -> None:
+    with connected(api, seconds=30) as connection:
+        lines = head("POST", "/v1/chat/completions", content_length=str(230 * MIB), **_underscored(ANN))
+        connection.sendall(lines + b'{"messages":[' + kind * (2 * MIB // len(kind)))
+        assert hears(connection, b"more than 200,000 values")
+
+
+def _underscored(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("-", "_"): value for name, value in headers.items()}
+
+
+def test_others_are_served_while_bodies_are_parsed(api: str) -> None:
+    """Bodies of as many wrong values as are let through: each has thousands of errors."""
+    body = b'{"messages":[' + b"[]," * 99_000 + b"[]]}"
+
+    def send(_: int) -> int:
+        return httpx2.post(f"{api}/v1/chat/completions", content=body, headers=ANN, timeout=120).status_code
+
+    with ThreadPoolExecutor(4) as threads:
+        sending = threads.map(send, range(12))
+        slowest = 0.0
+        for _ in range(50):
+            began = time.monotonic()
+            assert httpx2.get(f"{api}/v1/models", headers=ANN, timeout=60).is_success
+            slowest = max(slowest, time.monotonic() - began)
+        assert set(sending) == {400}
+    assert slowest < 10
+
+
+def test_a_list_of_frames_has_as_many_commas_as_frames(api: str) -> None:
+    url = "data:video/jpeg;base64," + ",".join(["QUJD"] * 65_000)
+    content = [{"type": "video_url", "video_url": {"url": url}}]
+    body = {**CHAT, "messages": [{"role": "user", "content": content}]}
+    told = httpx2.post(f"{api}/v1/chat/completions", json=body, headers=ANN, timeout=60).text
+    assert "values" not in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"model": "qwen3-vl", "messages": [{"role": "user", "content": "\\ud800"}]}',
+        '{"model": "qwen3-vl", "messages": [{"role": "user", "content": "Hello"}], "\\udfff": 1}',
+        '{"model": "qwen3-vl", "messages": [{"role": "user", "content": "Hello"}], "metadata": {"a": ["\\ud83d "]}}',
+        '{"model": "\\ud800", "messages": [{"role": "user", "content": "Hello"}]}',
+        '{"model": "qwen3-vl", "video": "\\ud800"}',
+        '{"turns": [{"role": "user", "text": "\\udc00"}]}',
+        '{"file": "\\ud800"}',
+        '{"video_options": {"start": NaN}}',
+        '{"temperature": Infinity}',
+        '{"temperature": -Infinity}',
+        '{"metadata": {"a": 1e999}}',
+        '{"video_options": {"end": -1e400}}',
+        '{"seed": ' + "9" * 5000 + "}",
+        "[" * 300 + "]" * 300,
+        "[" * 90_000 + "]" * 90_000,
+        '{"a":' * 300 + "1" + "}" * 300,
+        "",
+        "{",
+        '{"a": 1} x',
+        '"\xff"',
+    ],
+    ids=lambda text: text[-60:],
+)
+@pytest.mark.parametrize("path", [*ROUTES, "/ask", "/summarize"])
+def test_what_is_no_json_is_told_so(api: str, page: str, path: str, text: str) -> None:
+    url = f"{api if path in ROUTES else page}{path}"
+    response = httpx2.post(url, content=text.encode("latin-1"), headers=ANN, timeout=60)
+    assert response.status_code == 400, response.text
+    assert "the body is not JSON: " in response.text
+
+
+def test_another_type_is_refused(api: str, page: str) -> None:
+    for url in (f"{api}/v1/chat/completions", f"{page}/ask"):
+        for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+            headers = {**ANN, "content-type": kind}
+            response = httpx2.post(url, content=json.dumps(CHAT).encode(), headers=headers)
+            assert response.status_code == 400
+            assert "application/json is accepted" in response.text
+
+
+class Anything(BaseModel):
+    text: str
+
+
+async def pieces_of(content: bytes, size: int = 65_536) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+async def read(content: bytes, bodies: HeldBodies, owner: str = "ann", **bounds: int) -> Anything:
+    with bodies.holding(owner) as holding:
+        limits = {"max_bytes": 64 * MIB, "max_values": 1000, **bounds}
+        return await read_json(pieces_of(content), JSON, Anything, holding=holding, **limits)
+
+
+def test_all_bodies_together_have_a_bound() -> None:
+    bodies = HeldBodies(4 * MIB)
+    long, short = (json.dumps({"text": "x" * size}).encode() for size in (2 * MIB, 1000))
+    with bodies.holding("ann") as ann, bodies.holding("bob") as bob:
+        ann.add(MIB)
+        bob.add(2 * MIB)
+        with pytest.raises(RefusedError, match="4,194,304 bytes") as refused:
+            asyncio.run(read(long, bodies))
+        assert refused.value.status == 503
+        assert refused.value.headers["retry-after"]
+        # One owner holds half of it at most, and short ones always find room.
+        with pytest.raises(RefusedError):
+            bob.add(MIB)
+        assert asyncio.run(read(short, bodies, "bob")).text
+    assert asyncio.run(read(json.dumps({"text": "x" * MIB}).encode(), bodies)).text
+
+
+def test_bodies_that_are_refused_are_held_no_longer(settings: Settings) -> None:
+    small = replace(settings, max_held_bytes=4 * MIB)
+    with served(create_app(small)) as url:
+        for size in (MIB, 3 * MIB, MIB, 3 * MIB, MIB):
+            body = json.dumps({**CHAT, "messages": [{"role": "user", "content": 5}], "user": "x" * size}).encode()
+            response = httpx2.post(f"{url}/v1/chat/completions", content=body, headers=ANN, timeout=60)
+            assert response.status_code == (400 if size == MIB else 503)
+            assert ("retry-after" in response.headers) == (size != MIB)
+
+
+def test_the_errors_of_a_body_name_their_place() -> None:
+    with pytest.raises(InvalidBodyError) as invalid:
+        asyncio.run(read(b'{"text": 5}', HeldBodies(MIB)))
+    assert invalid.value.first["loc"] == ("text",)
+
+
+NUMBERS = [0, -1, 1e-308, 5e-324, 1e308, 2**31, 2**63, 2**64, 10**400, -(10**400), 0.5, True, math.pi]
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "temperature", "top_p", "fps", "context_length"])
+def test_no_number_breaks_the_page(page: str, name: str) -> None:
+    with httpx2.Client(base_url=page, headers=JSON, timeout=60) as http:
+        for number in NUMBERS:
+            response = http.post("/ask", json={**ASK, "options": {name: number}})
+            assert response.status_code == 400 or '"kind": "error", "code": "unavailable"' in response.text, number
+    for value in ("nan", "inf", "-inf", "1e400"):
+        assert httpx2.get(f"{page}/files/file-1/picture", params={"at": value}).status_code in (400, 404)
+
+
+def test_owners_of_the_page_have_their_limits(page_settings: PageSettings) -> None:
+    few = replace(page_settings, requests_per_minute=2)
+    with served(create_page(few)) as url, httpx2.Client(base_url=url, timeout=60) as ann:
+        assert [ann.post("/ask", json=ASK).status_code for _ in range(3)] == [200, 200, 429]
+        with httpx2.Client(base_url=url, timeout=60) as bob:
+            assert bob.post("/ask", json=ASK).status_code == 200

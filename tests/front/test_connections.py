@@ -1,0 +1,261 @@
+"""Connections that say nothing, half of something, or read nothing: others are served meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from front.stack import answer, connected, head, hears, served
+from qwen3_vl_client.front.connections import Bounds
+from server.triton import free_ports
+
+HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Half: "
+MIB = 2**20
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Echoes how long the body was; `/unread` does not read it, `/large` answers with 64 MiB."""
+    if scope["type"] == "lifespan":
+        for state in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{state}.complete"})
+        return
+    size, more = 0, scope["path"] != "/unread"
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size, more = size + len(message["body"]), message["more_body"]
+    pieces = [b"x" * MIB] * 64 if scope["path"] == "/large" else [f"{size} bytes".encode()]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for piece in pieces:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """Few connections, and no patience."""
+    bounds = Bounds(
+        connections=20, head_seconds=1, body_seconds=1, reading_seconds=2, drain_seconds=2, drain_bytes=8 * MIB
+    )
+    with served(app, bounds) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def many(url: str, count: int, said: bytes = b"") -> Iterator[list[Any]]:
+    with contextlib.ExitStack() as stack:
+        connections = []
+        for _ in range(count):
+            connection = stack.enter_context(connected(url))
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(said)
+            connections.append(connection)
+        yield connections
+
+
+@pytest.mark.parametrize("said", [b"", HALF, head("GET", "/")], ids=["nothing", "half a head", "a request, then idle"])
+def test_a_new_connection_closes_the_oldest_that_has_no_request(said: bytes) -> None:
+    # Nothing ends by itself here.
+    bounds = Bounds(connections=20, head_seconds=600, idle_seconds=600)
+    with served(app, bounds) as url, many(url, 60, said) as connections:
+        assert httpx2.get(url, timeout=30).text == "0 bytes"
+        ended = 0
+        for connection in connections:
+            connection.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):
+                answer(connection)
+                ended += 1
+        assert ended >= 60 - 20
+
+
+def is_refused(url: str) -> bool:
+    try:
+        httpx2.get(url)
+    except httpx2.TransportError:
+        return True
+    time.sleep(0.05)
+    return False
+
+
+def test_requests_that_run_are_not_closed_for_others(url: str) -> None:
+    with served(app, Bounds(connections=3)) as url, many(url, 3, head("POST", "/", content_length="5")) as connections:
+        # They wait for their bodies; one more finds no place.
+        assert any(is_refused(url) for _ in range(50))
+        for connection in connections:
+            connection.sendall(b"12345")
+            assert hears(connection, b"5 bytes")
+
+
+def test_a_head_has_its_time(url: str) -> None:
+    with connected(url) as silent, connected(url) as slow:
+        slow.sendall(HALF)
+        for _ in range(100):
+            # A byte now and then is no progress of a head.
+            try:
+                slow.sendall(b"x")
+            except ConnectionError:
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the head may take for ever")
+        assert answer(silent) == b""
+    with connected(url) as slow:
+        slow.sendall(HALF)
+        told = answer(slow)
+        assert told.startswith(b"HTTP/1.1 408 ")
+        assert b"not complete within 1 s" in told
+
+
+def test_a_head_has_its_size(url: str) -> None:
+    with connected(url) as connection:
+        connection.sendall(HALF + b"x" * 300_000)
+        told = answer(connection)
+    assert told.startswith(b"HTTP/1.1 431 ")
+    assert b"more than 65,536 bytes" in told
+
+
+@pytest.mark.parametrize("drip", [b"", b"x"])
+def test_a_body_makes_progress(url: str, drip: bytes) -> None:
+    with connected(url) as connection:
+        connection.sendall(head("POST", "/", content_length="1000000"))
+        connection.settimeout(0.2)
+        told = b""
+        for _ in range(300):
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                connection.sendall(drip)
+                if told := connection.recv(1000):
+                    break
+        assert told.startswith(b"HTTP/1.1 408 ")
+        assert b"within 1 s" in told + answer(connection)
+
+
+def test_a_slow_body_that_makes_progress_is_read(url: str) -> None:
+    with connected(url) as connection:
+        connection.sendall(head("POST", "/", content_length="40000"))
+        for _ in range(10):
+            connection.sendall(b"x" * 4000)
+            time.sleep(0.25)
+        assert hears(connection, b"40000 bytes")
+
+
+def test_a_client_that_reads_nothing_is_closed(url: str) -> None:
+    with connected(url) as connection:
+        connection.sendall(head("GET", "/large"))
+        time.sleep(8)
+        # What was under way still arrives.
+        assert len(answer(connection)) < 64 * MIB
+
+
+def test_a_client_that_reads_slowly_is_not_closed(url: str) -> None:
+    received = 0
+    with connected(url) as connection:
+        connection.sendall(head("GET", "/large", connection="close"))
+        while piece := connection.recv(2 * MIB):
+            received += len(piece)
+            time.sleep(0.05)
+    assert received > 64 * MIB
+
+
+@pytest.mark.parametrize("headers", [{}, {"connection": "close"}])
+def test_a_refusal_is_heard_by_who_still_sends(url: str, headers: dict[str, str]) -> None:
+    with connected(url) as connection:
+        connection.sendall(head("POST", "/unread", content_length=str(6 * MIB), **headers))
+        for _ in range(6):
+            connection.sendall(b"x" * MIB)
+        assert hears(connection, b"0 bytes")
+
+
+def test_the_rest_of_a_body_is_passed_over_within_bounds(url: str) -> None:
+    with connected(url) as connection:
+        connection.sendall(head("POST", "/unread", content_length=str(2**40)))
+        with pytest.raises(ConnectionError):  # noqa: PT012
+            for _ in range(1000):
+                connection.sendall(b"x" * MIB)
+    with connected(url) as connection:
+        connection.sendall(head("POST", "/unread", content_length=str(2**40)))
+        assert b"0 bytes" in answer(connection)
+
+
+def test_nonsense_is_refused(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(20):
+        with connected(url) as connection:
+            connection.sendall(b"nonsense\r\n\r\n")
+            assert answer(connection).startswith(b"HTTP/1.1 400 ")
+        # In the middle of a body, and of the answer to it.
+        for path in ("/", "/unread"):
+            with connected(url) as connection:
+                connection.sendall(head("POST", path, transfer_encoding="chunked") + b"nonsense\r\n")
+                assert answer(connection)
+    assert httpx2.get(url).is_success
+    assert len(caplog.records) <= 1
+
+
+def test_a_body_that_is_cut_small_is_refused(url: str) -> None:
+    """Found one by one, 600,000 chunks of a byte stopped the others for seconds."""
+    with connected(url) as connection:
+        connection.sendall(head("POST", "/", transfer_encoding="chunked"))
+        # It may be closed before all is sent.
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"1\r\nx\r\n" * 600_000 + b"0\r\n\r\n")
+        told = answer(connection)
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert b"1,000 chunks have less than 64 bytes" in told
+
+
+def test_chunks_of_a_usual_size_are_read(url: str) -> None:
+    assert httpx2.post(url, content=iter([b"x" * 100] * 20_000), timeout=60).text == "2000000 bytes"
+    assert httpx2.post(url, content=iter([b"x"] * 900), timeout=60).text == "900 bytes"
+
+
+COMMAND = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from front.test_connections import app
+from qwen3_vl_client.front.connections import serve
+serve(app, "127.0.0.1", int(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Served by a process with as few file handles as many systems give."""
+    (port,) = free_ports("127.0.0.1", 1)
+    log = tmp_path / "log"
+    few = ("sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh")
+    command = (*few, sys.executable, "-c", COMMAND, str(Path(__file__).parents[1]), str(port))
+    with log.open("wb") as written:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        process = subprocess.Popen(command, stdout=written, stderr=written, env=environment)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            with contextlib.suppress(httpx2.TransportError):
+                httpx2.get(url)
+                break
+            time.sleep(0.05)
+        yield url, log
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20)
+
+
+@pytest.mark.parametrize(("count", "said"), [(1100, b""), (3000, HALF)])
+def test_floods_stop_nobody_and_fill_no_log(program: tuple[str, Path], count: int, said: bytes) -> None:
+    url, log = program
+    with many(url, count, said):
+        for _ in range(10):
+            assert httpx2.get(url, timeout=30).is_success
+        with httpx2.Client(base_url=url, timeout=30) as http:
+            assert http.post("/", content=b"x" * MIB).text == f"{MIB} bytes"
+    assert log.stat().st_size < 4000, log.read_text()
