@@ -15,6 +15,7 @@ import grpc
 import pytest
 import wire
 from gate.doors import LONG, SERVICE, asked, call, fetch, opened, string, tell
+from qwen3_vl_client import Client, ResourceExhausted
 
 STREAM = f"{SERVICE}ModelStreamInfer"
 
@@ -116,6 +117,8 @@ def test_messages_and_bodies_above_the_bounds(triton, log):
             tell(small.grpc, video)
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "1048576" in str(refused.value.details())
+        with Client(small.grpc) as client, pytest.raises(ResourceExhausted, match="takes at most 1,048,576"):
+            client.ask(bytes(2**20), "What happens?")
         status, text = fetch(small.http, "/v2/models/qwen3_vl/generate", bytes(2**20 + 1))
         assert (status, "1,048,576" in text) == (413, True)
         with pytest.raises(grpc.RpcError):

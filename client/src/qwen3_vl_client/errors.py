@@ -85,6 +85,8 @@ _RETRY = re.compile(r"retry in (\d+) s$")
 _CODED_MESSAGE = re.compile(
     rf"(?:\[request id: [^\]]*\] )?(?:in ensemble '[^']*', )*({'|'.join(_CLASSES)}): (.*)", re.DOTALL
 )
+# gRPC's words for a message that is longer than the server takes.
+_TOO_LARGE = re.compile(r"message larger than max \((\d+) vs\. (\d+)\)")
 # Triton's own words for a model that is not loaded, is being reloaded, or whose process died.
 _MODEL_AWAY = re.compile(r"unknown model|no available versions|not healthy|not ready|is unloading", re.IGNORECASE)
 
@@ -111,4 +113,10 @@ def from_rpc(error: grpc.RpcError, request_id: str, url: str, *, answering: bool
         )
     if status in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return InvalidRequest(f"the server at {url} refused the caller: {details}", request_id=request_id)
+    if match := _TOO_LARGE.search(details):
+        return ResourceExhausted(
+            f"the request has {int(match[1]):,} bytes; the server at {url} takes at most {int(match[2]):,}. Put larger "
+            "files below its media root and name them by uri=",
+            request_id=request_id,
+        )
     return _CLASSES.get(status.name.lower(), InternalError)(details, request_id=request_id)
