@@ -7,6 +7,7 @@ at its top that spells the frame's number in binary (`frame_number` reads it bac
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -187,3 +188,39 @@ def _encode_tone(container: av.container.OutputContainer, stream: av.AudioStream
         frame.sample_rate, frame.pts, frame.time_base = 48_000, start, Fraction(1, 48_000)
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
+
+
+def with_edits(mp4: bytes, edits: Sequence[tuple[int, int]], *, large_box: bool = False) -> bytes:
+    """An MP4 file, its index behind its pictures, whose first track has these edits and no others.
+
+    An edit is (how long it is shown in the movie's time scale, where it starts in the track's). `large_box`: the list
+    says its length with 64 bits.
+    """
+    entries = b"".join(struct.pack(">IiI", length, start, 1 << 16) for length, start in edits)
+    content = struct.pack(">II", 0, len(edits)) + entries
+    edit_list = _mp4_box(b"edts", _mp4_box(b"elst", content, large=large_box))
+    changed = bytearray(mp4)
+    movie, movie_end = _find_box(changed, b"moov", 0, len(changed))
+    track, track_end = _find_box(changed, b"trak", movie + 8, movie_end)
+    old, old_end = _find_box(changed, b"edts", track + 8, track_end)
+    changed[old:old_end] = edit_list
+    longer = len(edit_list) - (old_end - old)
+    for box, end in ((movie, movie_end), (track, track_end)):
+        struct.pack_into(">I", changed, box, end - box + longer)
+    return bytes(changed)
+
+
+def _mp4_box(kind: bytes, content: bytes, *, large: bool = False) -> bytes:
+    if large:
+        return struct.pack(">I4sQ", 1, kind, 16 + len(content)) + content
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def _find_box(data: bytearray, kind: bytes, start: int, end: int) -> tuple[int, int]:
+    """Where the first box of this kind begins and ends; after the others, without any bytes, where there is none."""
+    while start < end:
+        size, found = struct.unpack_from(">I4s", data, start)
+        if found == kind:
+            return start, start + size
+        start += size
+    return end, end

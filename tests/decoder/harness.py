@@ -36,8 +36,8 @@ class Prompt:
     def next_position(self) -> int:
         return int(self.positions.max()) + 1
 
-    def request(self, sampling: SamplingParameters) -> Request:
-        return Request(self.token_ids, self.positions, self.digests, self.next_position, sampling)
+    def request(self, sampling: SamplingParameters, cache_salt: str = "") -> Request:
+        return Request(self.token_ids, self.positions, self.digests, self.next_position, sampling, cache_salt)
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -132,19 +132,21 @@ class Harness:
         self.events.put((session, event))
         self.answers[session](event)
 
-    def open(self, session: str, prompt: Prompt, sampling: SamplingParameters) -> Answer:
+    def open(self, session: str, prompt: Prompt, sampling: SamplingParameters, cache_salt: str = "") -> Answer:
         answer = self.answers[session] = Answer()
-        self.engine.open(session, prompt.request(sampling))
+        self.engine.open(session, prompt.request(sampling, cache_salt))
         return answer
 
-    def start(self, session: str, prompt: Prompt, sampling: SamplingParameters, *cuts: int) -> Answer:
-        answer = self.open(session, prompt, sampling)
+    def start(
+        self, session: str, prompt: Prompt, sampling: SamplingParameters, *cuts: int, cache_salt: str = ""
+    ) -> Answer:
+        answer = self.open(session, prompt, sampling, cache_salt)
         for piece in prompt.pieces(*cuts):
             self.engine.feed(session, piece)
         return answer
 
-    def ask(self, prompt: Prompt, sampling: SamplingParameters, *cuts: int) -> Answer:
-        answer = self.start("alone", prompt, sampling, *cuts)
+    def ask(self, prompt: Prompt, sampling: SamplingParameters, *cuts: int, cache_salt: str = "") -> Answer:
+        answer = self.start("alone", prompt, sampling, *cuts, cache_salt=cache_salt)
         assert answer.over.wait(60), "the engine did not finish"
         return answer
 

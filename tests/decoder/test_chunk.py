@@ -46,8 +46,9 @@ def chunk(config: ModelConfig, **changes: Any) -> Chunk:
 
 def test_headers_are_read() -> None:
     opened = {"session": NAME, "index": 0, "sent": 3, "open": {"stream": True, "progress": False}}
-    opened["open"]["sampling_parameters"] = "{}"  # type: ignore[index]
-    assert parse_header(json.dumps(opened)) == Header(NAME, 0, 3.0, Open(True, False, "{}"), None, 0, False, None, "")
+    opened["open"] |= {"sampling_parameters": "{}", "cache_salt": "s"}  # type: ignore[operator]
+    read = Header(NAME, 0, 3.0, Open(True, False, "{}", "s"), None, 0, False, None, "")
+    assert parse_header(json.dumps(opened)) == read
     plan = {"prompt_tokens": 9, "video_tokens": 4, "next_position": 7, "media": [{"kind": "video"}], "digests": [NAME]}
     planned = json.dumps({"session": NAME, "index": 1, "sent": 3.5, "plan": plan})
     assert parse_header(planned).plan == Plan(9, 4, 7, [{"kind": "video"}], (NAME,))
@@ -168,11 +169,12 @@ def test_what_is_held_need_not_come(config: ModelConfig) -> None:
 def test_a_plan_without_its_prompt_is_refused(config: ModelConfig) -> None:
     told, sampling = chunk(config), SamplingParameters(max_tokens=1)
     plan = Plan(3, 1, 6, [], (NAME,))
-    assert planned_request(told, plan, sampling, config).prompt_tokens == 3
+    assert planned_request(told, plan, sampling, config, "").prompt_tokens == 3
+    assert planned_request(told, plan, sampling, config, "s").cache_salt == "s"
     with pytest.raises(RequestError, match="chunk 2 has 3 tokens; planned are 4"):
-        planned_request(told, replace(plan, prompt_tokens=4), sampling, config)
+        planned_request(told, replace(plan, prompt_tokens=4), sampling, config, "")
     with pytest.raises(RequestError, match="the plan has 2 digests; the prompt has 1 temporal patches"):
-        planned_request(told, replace(plan, digests=(NAME, NAME)), sampling, config)
+        planned_request(told, replace(plan, digests=(NAME, NAME)), sampling, config, "")
     header = {"session": NAME, "index": 1, "sent": 1, "plan": {"prompt_tokens": 3, "video_tokens": 1}}
     header["plan"] |= {"next_position": 3, "media": [], "digests": ["a b"]}  # type: ignore[operator]
     with pytest.raises(RequestError, match="digests has 'a b'; 32 hexadecimal digits are accepted"):

@@ -14,11 +14,12 @@ BLOCK = 4
 VISUAL = 99
 
 
-def content(token_ids: list[int], *digests: str, start: int = 0) -> Content:
+def content(token_ids: list[int], *digests: str, start: int = 0, salt: str = "") -> Content:
     ids = np.array(token_ids, np.int32)
     positions = np.tile(np.arange(start, start + len(ids), dtype=np.int32), (3, 1))
     names = tuple(digit * 32 for digit in digests)
-    return Content(Request(ids, positions, names, len(ids), SamplingParameters(max_tokens=1)), (VISUAL,), 8, BLOCK)
+    asked = Request(ids, positions, names, len(ids), SamplingParameters(max_tokens=1), salt)
+    return Content(asked, (VISUAL,), 8, BLOCK)
 
 
 def prefix_cache(blocks: int, *, enabled: bool = True) -> PrefixCache:
@@ -149,3 +150,23 @@ def test_nothing_is_kept_where_it_is_switched_off() -> None:
     run(cache, content([*range(8)]), 8)
     assert (cache.cached, cache.available) == (0, 8)
     assert held(cache, content([*range(9)]), 9) == 0
+
+
+def test_owners_share_with_themselves_alone() -> None:
+    cache = prefix_cache(40)
+    for salt in ("alice", ""):
+        run(cache, content([*range(12)], salt=salt), 12)
+    assert cache.cached == 6
+    for salt, expected in (("alice", 11), ("", 11), ("bob", 0), ("alice ", 0)):
+        assert held(cache, content([*range(12)], salt=salt), 12) == expected
+        # A block that is not full, and one whose first tokens alone are the same, by way of its siblings.
+        assert held(cache, content([*range(3)], salt=salt), 3) == min(expected, 2)
+        assert held(cache, content([*range(10), 77, 78], salt=salt), 12) == min(expected, 10)
+
+
+def test_a_salt_is_not_taken_for_the_beginning_of_a_prompt() -> None:
+    cache = prefix_cache(40)
+    run(cache, content([*range(8)]), 8)
+    # The name of the first block, if what it is made of were a salt.
+    beginning = content([*range(8)]).rows(0, BLOCK).tobytes().decode()
+    assert held(cache, content([*range(4, 8), 9], start=4, salt=beginning), 5) == 0

@@ -127,9 +127,9 @@ class Stage1:
         self._stage.inbox.put(ChunkArrived(chunk, reply))
         return reply
 
-    def open(self, *, stream: bool = True, progress: bool = False, **sampling: Any) -> Recorded:
+    def open(self, *, stream: bool = True, progress: bool = False, cache_salt: str = "", **sampling: Any) -> Recorded:
         sampling = {"temperature": 0, "ignore_eos": True, "return_token_ids": True, **sampling}
-        return self.send(0, self.reply, open=Open(stream, progress, json.dumps(sampling)))
+        return self.send(0, self.reply, open=Open(stream, progress, json.dumps(sampling), cache_salt))
 
     def plan(self) -> Recorded:
         tokens, visual = len(self.prompt.token_ids), int(self.prompt.is_visual.sum())
@@ -593,3 +593,24 @@ def test_the_state_is_told(stage_3: Callable[..., Stage3]) -> None:
         **{"blocks_total": 10, "blocks_free": 7, "blocks_cached": 3},
         **{"sessions": 2, "waiting": 1},
     }
+
+
+def test_the_engine_is_told_whose_request_it_is(stage_3: Callable[..., Stage3]) -> None:
+    stage = stage_3(scripted=True)
+    for salt in ("alice", ""):
+        client = stage.stage_1()
+        client.open(cache_salt=salt)
+        client.plan()
+        stage.settle()
+        assert stage.engine.opened[client.name].cache_salt == salt
+
+
+def test_cached_tokens_are_the_owner_s_own(stage_3: Callable[..., Stage3]) -> None:
+    stage = stage_3()
+    cached = []
+    for salt in ("alice", "bob", "alice"):
+        client = stage.stage_1()
+        reply = client.everything(cache_salt=salt, max_tokens=2)
+        wait(lambda reply=reply: reply.ends)
+        cached.append(reply.usage["cached_tokens"])
+    assert cached == [0, 0, len(client.prompt.token_ids) // 16 * 16]

@@ -231,6 +231,8 @@ class LLM:
         self.encoder_disabled = disable_mm_encoder
         self.results: dict[str, Result] = {}
         self.requests: list[DisaggregatedParams | None] = []
+        self.salts: list[str | None] = []
+        self.reuses_blocks = kv_cache_config["enable_block_reuse"]
         self.engine = create_engine(settings, lambda session, event: self.results[session].hear(event))
         self.max_seq_len = max_seq_len
         self.shut_down = False
@@ -243,9 +245,12 @@ class LLM:
         *,
         disaggregated_params: DisaggregatedParams | None,
         streaming: bool,
+        cache_salt: str | None = None,
     ) -> Result:
         assert streaming
+        assert cache_salt != "", "an empty salt is one of its own"
         self.requests.append(disaggregated_params)
+        self.salts.append(cache_salt)
         session = f"request {len(self.results)}"
         token_ids = self._token_ids(inputs, disaggregated_params)
         assert len(token_ids) + sampling_params.max_tokens <= self.max_seq_len
@@ -259,7 +264,8 @@ class LLM:
                 rows = torch.cat([SharedTensorContainer.restore(handle) for handle in handles]).float().numpy()
                 positions, next_position = self._positions(disaggregated_params, tokens)
             shown = digests(np.isin(token_ids, self.config.visual_token_ids), rows)
-            self.engine.open(session, Request(token_ids, positions, shown, next_position, sampling_params.ours()))
+            asked = Request(token_ids, positions, shown, next_position, sampling_params.ours(), cache_salt or "")
+            self.engine.open(session, asked)
             return PromptPiece(0, token_ids, positions, torch.from_numpy(rows), last=True)
 
         self.results[session] = Result(self, session, begin, strip_stop=self.strip_stop)
@@ -325,6 +331,22 @@ class LLM:
         assert (ids.dtype, tuple(ids.shape)) == (torch.int32, (3, 1, tokens))
         assert tuple(delta.shape) == (1,)
         return ids[:, 0].numpy(), tokens + int(delta)
+
+
+class UnsaltedLLM(LLM):
+    """As versions before 1.1 are, which know no owners."""
+
+    def generate_async(  # type: ignore[override]
+        self,
+        inputs: dict[str, Any],
+        sampling_params: SamplingParams,
+        *,
+        disaggregated_params: DisaggregatedParams | None,
+        streaming: bool,
+    ) -> Result:
+        return super().generate_async(
+            inputs, sampling_params, disaggregated_params=disaggregated_params, streaming=streaming
+        )
 
 
 def install(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:

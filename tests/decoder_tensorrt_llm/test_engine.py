@@ -83,6 +83,30 @@ def test_handles_are_fresh_and_hashes_the_same_for_the_same_video(harness: Start
     assert first != third
 
 
+def test_owners_are_told_apart_by_salt_and_by_hash(harness: StartHarness, checkpoint: Path) -> None:
+    running, prompt = harness(), make_prompt(checkpoint, seed=5, frames=4, greedy_tokens=8)
+    for salt in ("alice", "bob", "", "alice"):
+        assert running.ask(prompt, greedy(8), cache_salt=salt).ids == list(prompt.greedy)
+    assert double.LLM.last.salts == ["alice", "bob", None, "alice"]
+    hashes = [parameters.multimodal_hashes for parameters in double.LLM.last.requests if parameters]
+    assert hashes[0] == hashes[3]
+    assert all(hashes[first] != hashes[second] for first, second in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_a_version_that_knows_no_owners_shares_nothing(
+    harness: StartHarness, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tensorrt_llm.LLM", double.UnsaltedLLM)
+    prompt = make_prompt(checkpoint, seed=6, frames=0, greedy_tokens=8)
+    assert harness().ask(prompt, greedy(8), cache_salt="alice").ids == list(prompt.greedy)
+    assert not double.LLM.last.reuses_blocks
+
+
+def test_blocks_are_reused_where_owners_are_known(harness: StartHarness) -> None:
+    harness()
+    assert double.LLM.last.reuses_blocks
+
+
 def test_sampling_means_the_same_to_both_engines(harness: StartHarness, checkpoint: Path) -> None:
     prompt = make_prompt(checkpoint, seed=5, frames=4)
     sampling = SamplingParameters(

@@ -120,7 +120,11 @@ def test_a_stage_is_killed_under_load(server, unharmed, long_video, stage):
 
 
 def test_a_decoder_called_directly_refuses_nonsense(server, unharmed):
-    for header in (b"{", b"{}", b'{"session": "../../etc/passwd", "index": 0, "sent": 0, "open": {}}'):
+    for header in (
+        b"{",
+        b"{}",
+        b'{"session": "../../etc/passwd", "index": 0, "sent": 0, "open": {}, "more": "and more"}',
+    ):
         inputs = [
             wire.strings("chunk_header", [header]),
             wire.tensor("token_ids", np.zeros(3, np.int32)),

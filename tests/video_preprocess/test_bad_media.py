@@ -16,9 +16,10 @@ from PIL import Image
 from preprocess.decode import decode_frames
 from preprocess.errors import InvalidArgumentError, NotFoundError, RequestError
 from preprocess.images import decode_image
-from preprocess.look import look_at_image
+from preprocess.look import Look, look_at_image
 from preprocess.media import Library
 from preprocess.messages import Attachment
+from preprocess.reading import read_image_size
 from preprocess.settings import Settings
 from preprocess.size import Size
 from preprocess.video import open_video
@@ -30,6 +31,10 @@ def opening(content: bytes | str, library: Library) -> str:
     with pytest.raises(RequestError) as caught:
         open_video(Attachment("video", "video[0]", content), library, lambda: None)
     return str(caught.value)
+
+
+def look(image: Attachment, library: Library, settings: Settings) -> Look:
+    return look_at_image(image, read_image_size(image, library, lambda: None), settings)
 
 
 def sound_alone() -> bytes:
@@ -163,7 +168,7 @@ def test_paths_without_a_media_root_are_refused() -> None:
 @pytest.mark.parametrize("content", [b"", b"nothing"], ids=["empty", "text"])
 def test_what_is_no_image(content: bytes, library: Library, settings: Settings) -> None:
     with pytest.raises(InvalidArgumentError, match=r"image\[0\] "):
-        look_at_image(Attachment("image", "image[0]", content), library, settings, lambda: None)
+        look(Attachment("image", "image[0]", content), library, settings)
 
 
 def test_image_that_was_cut_off(library: Library) -> None:
@@ -174,7 +179,7 @@ def test_image_that_was_cut_off(library: Library) -> None:
 def test_image_whose_orientation_is_damaged(library: Library, settings: Settings) -> None:
     image = Attachment("image", "image[0]", media.make_image()[:-200])
     with pytest.raises(InvalidArgumentError, match=r"image\[0\]: cannot be decoded: image file is truncated"):
-        look_at_image(image, library, settings, lambda: None)
+        look(image, library, settings)
 
 
 def test_codec_that_is_not_known(encode: Encode, library: Library) -> None:
@@ -188,13 +193,11 @@ def test_sizes_are_bounded(encode: Encode, settings: Settings, library: Library)
     target = io.BytesIO()
     Image.new("L", (16384, 16384)).save(target, "PNG")
     with pytest.raises(InvalidArgumentError, match="16384x16384 pixels; at most 67108864"):
-        look_at_image(Attachment("image", "image[0]", target.getvalue()), library, settings, lambda: None)
+        look(Attachment("image", "image[0]", target.getvalue()), library, settings)
 
 
 def test_aspect_ratio_is_bounded(library: Library, settings: Settings) -> None:
     with pytest.raises(
         InvalidArgumentError, match=r"image\[0\]: a picture of 402x2 pixels has an aspect ratio above 200"
     ):
-        look_at_image(
-            Attachment("image", "image[0]", media.make_image(width=402, height=2)), library, settings, lambda: None
-        )
+        look(Attachment("image", "image[0]", media.make_image(width=402, height=2)), library, settings)

@@ -7,13 +7,14 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from preprocess import credits, service, session
+from preprocess import credits, reading, service, session
 from preprocess.request import Inputs
 from preprocess.service import Parameters, Service
 from recipient import Recipient, eventually
@@ -35,14 +36,19 @@ def test_chunks_follow_the_plan_and_are_the_whole_prompt(
     sent = recipient()
     inputs = question(encode)
     start_service().submit(
-        Inputs(**{**vars(inputs), "stream": False, "progress": True, "sampling_parameters": '{"seed": 7}'}), sent
+        replace(inputs, stream=False, progress=True, sampling_parameters='{"seed": 7}', cache_salt="alice"), sent
     )
     sent.wait()
     assert sent.error is None
     headers = [header for header, _ in sent.chunks]
     assert [header["index"] for header in headers] == list(range(len(headers)))
     assert len({header["session"] for header in headers}) == 1
-    assert headers[0]["open"] == {"stream": False, "progress": True, "sampling_parameters": '{"seed": 7}'}
+    assert headers[0]["open"] == {
+        "stream": False,
+        "progress": True,
+        "sampling_parameters": '{"seed": 7}',
+        "cache_salt": "alice",
+    }
     assert [bool(header.get("last")) for header in headers] == [False] * (len(headers) - 1) + [True]
     assert headers[-1]["seconds"].keys() == {"plan", "decode", "waited"}
     assert all(before["sent"] <= after["sent"] for before, after in pairwise(headers))
@@ -232,14 +238,14 @@ def test_pipe_is_private_and_leaves_no_name_behind(
     sent = recipient(credits=0, held_tokens=None, ends=False)
     service.submit(Inputs(text="Hello"), sent)
     eventually(lambda: len(sent.chunks) == 2)
-    (pipe,) = parameters.credits_directory.iterdir()
+    (pipe,) = (path for path in parameters.credits_directory.iterdir() if path.name != "key")
     assert pipe.name == sent.chunks[0][0]["session"]
     assert pipe.is_fifo()
     assert pipe.stat().st_mode & 0o777 == 0o600
     sent.hold(0)
     sent.grant(1)
     eventually(lambda: len(sent.chunks) == 3)
-    assert list(parameters.credits_directory.iterdir()) == []
+    assert [path.name for path in parameters.credits_directory.iterdir()] == ["key"]
     sent.end()
     sent.wait()
 
@@ -333,6 +339,50 @@ def test_bad_request_fails_before_anything_is_sent(start_service: StartService, 
     start_service().submit(Inputs(), sent)
     assert sent.wait().error == ("invalid_argument: neither text_input nor messages is given; one of them is required")
     assert sent.chunks == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"cache_salt": 7}, "the request parameter cache_salt is 7; a string is accepted"),
+        ({"cache_salt": "x" * 129}, "the request parameter cache_salt has 129 characters; at most 128 are accepted"),
+        ({"cache_salt": "a\ud800"}, r"cache_salt has '\\ud800', half of a surrogate pair"),
+        ({"progress": "true"}, "the request parameter progress is 'true'; true or false is accepted"),
+        ({"look": 1}, "the request parameter look is 1; true or false is accepted"),
+        ({"messages": '[{"role": "user", "content": "\\ud800"}]', "text": None}, r"messages has '\\ud800', half of a"),
+        ({"video_options": '{"subtitles": "\\udfff"}'}, r"video_options has '\\udfff', half of a surrogate pair"),
+    ],
+)
+def test_what_comes_beside_the_question_is_checked(
+    start_service: StartService, recipient: MakeRecipient, asked: Any, message: str
+) -> None:
+    sent = recipient()
+    start_service().submit(Inputs(**{"text": "Hello", **asked}), sent)
+    assert re.match(f"invalid_argument: .*{message}", str(sent.wait().error))
+    assert sent.chunks == []
+
+
+def test_a_video_is_remembered_for_its_owner_alone(
+    start_service: StartService, recipient: MakeRecipient, encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, inputs, tasks = start_service(memory_bytes=1 << 30), question(encode), [0]
+    asked = reading._asked
+
+    def counted(*arguments: Any) -> Any:
+        tasks[0] += 1
+        return asked(*arguments)
+
+    monkeypatch.setattr(reading, "_asked", counted)
+
+    def read(salt: str) -> int:
+        before, sent = tasks[0], recipient()
+        running.submit(replace(inputs, cache_salt=salt), sent)
+        assert sent.wait().error is None
+        return tasks[0] - before
+
+    first = read("alice")
+    assert first > 0
+    assert [read(salt) for salt in ("alice", "bob", "", "bob", "", "alice")] == [0, first, first, 0, 0, 0]
 
 
 def test_paths_and_attachments_are_served_alike(

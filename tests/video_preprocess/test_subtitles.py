@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import readers
 import reference
 import torch
+from preprocess import media as media_module
 from preprocess.errors import InvalidArgumentError, NotFoundError
 from preprocess.media import Library
 from preprocess.messages import Attachment
@@ -140,6 +142,36 @@ def test_a_file_beside_the_video_goes_before_its_tracks(tmp_path: Path, library:
     assert lines_of(library, "a.mkv") == (GAP,)
     (tmp_path / "a.srt").write_text(SRT.format("nearest"))
     assert lines_of(library, "a.mkv")[1].text == "nearest"
+
+
+def test_in_a_folder_without_end_the_plainest_names_are_found(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media.make_video(tmp_path / "a.mkv")
+    monkeypatch.setattr(media_module, "MAX_NEIGHBOURS", 20)
+    read: list[str] = []
+    scandir = os.scandir
+
+    class Counted:
+        """`os.scandir`, which counts what is taken from it."""
+
+        def __init__(self, folder: Path) -> None:
+            self._entries = scandir(folder)
+
+        def __enter__(self) -> Iterator[os.DirEntry[str]]:
+            return (read.append(entry.name) or entry for entry in self._entries)
+
+        def __exit__(self, *error: object) -> None:
+            self._entries.close()
+
+    monkeypatch.setattr(os, "scandir", Counted)
+    for number in range(100):
+        (tmp_path / f"a{number}.srt").write_text("")
+    (tmp_path / "a.srt").write_text(SRT.format("plain"))
+    (tmp_path / "a.eng.srt").write_text(SRT.format("tagged"))
+    assert lines_of(library, "a.mkv")[1].text == "plain"
+    assert lines_of(library, "a.mkv", "eng")[1].text == "tagged"
+    assert len(read) == 2 * 20
 
 
 def test_a_link_out_of_the_media_root_is_not_followed(tmp_path: Path) -> None:

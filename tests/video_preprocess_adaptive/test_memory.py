@@ -100,7 +100,7 @@ def test_who_has_the_last_one_need_not_ask_for_more(memory: Memory) -> None:
 
 
 def test_the_least_recently_used_go(tmp_path: Path) -> None:
-    memory = Memory(tmp_path, max_bytes=250)
+    memory = Memory(tmp_path, max_bytes=300)
     for number, key in enumerate("abc"):
         memory.write(key, b"x" * 80)
         os.utime(tmp_path / key, (number, number))

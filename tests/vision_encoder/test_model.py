@@ -25,6 +25,9 @@ class Tensor:
     name: str
     values: np.ndarray
 
+    def shape(self) -> list[int]:
+        return list(self.values.shape)
+
     def as_numpy(self) -> np.ndarray:
         return self.values
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import queue
 import sys
 import time
@@ -18,14 +19,16 @@ from engine.chunk import Chunk, parse_header
 from engine.credits import close_abandoned
 from engine.detokenizer import Vocabulary
 from engine.engines import create_engine
-from engine.errors import RequestError
+from engine.errors import RequestError, invalid_argument
 from engine.features import own_copy
 from engine.metrics import Metrics
 from engine.reply import Response
 from engine.session import Services
 from engine.sessions import ChunkArrived, EngineSpoke, Inbox, Message, Sessions, StateAsked, StopAsked
 from engine.settings import read_settings
+from engine.signatures import SIGNATURE_CHARACTERS, Signatures
 from metrics_port import MetricsPort
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 # Names of pb_utils.TritonError's codes by status code; pb_utils has the class only after this module was imported.
@@ -36,6 +39,15 @@ ERROR_CODES = {
     "unavailable": "UNAVAILABLE",
     "cancelled": "CANCELLED",
 }
+
+logger = logging.getLogger(__name__)
+
+# Far beyond what stage 1 sends: the digests and times of 131,072 temporal patches are 8 MiB of JSON.
+MAX_HEADER_BYTES = 1 << 26
+MAX_TOKENS = 1 << 24
+MAX_FEATURES = 1 << 31
+# Triton's ids are the clients' choice: who can guess another's could end its request.
+LEAST_STOPPABLE_CHARACTERS = 16
 
 
 class TritonReply:
@@ -83,6 +95,7 @@ class TritonPythonModel:
         )
         self._sessions = Sessions(services, self._inbox)
         self._metrics_port = MetricsPort(services.metrics, self._engine)
+        self._signatures = Signatures(settings.credits_directory)
         close_abandoned(settings.credits_directory)
 
     def execute(self, requests: list[Any]) -> None:
@@ -90,9 +103,13 @@ class TritonPythonModel:
         for request in requests:
             reply = TritonReply(request.get_response_sender())
             try:
-                self._inbox.put(_message(request, reply))
+                self._inbox.put(_message(request, reply, self._signatures))
             except RequestError as error:
                 reply.fail(str(error))
+            except Exception as error:
+                # Raised, it would end the other requests too.
+                logger.exception("a request was not accepted")
+                reply.fail(f"internal: {type(error).__name__} in decoder; the server's log has the details")
 
     def finalize(self) -> None:
         """Ends all sessions with an error, then the engine."""
@@ -101,39 +118,87 @@ class TritonPythonModel:
         self._engine.close()
 
 
-def _message(request: Any, reply: TritonReply) -> Message:
-    header = _text(request, "chunk_header")
+def _message(request: Any, reply: TritonReply, signatures: Signatures) -> Message:
+    header = _view(request, "chunk_header", np.object_, 1)
     if header is None:
-        stop = _array(request, "stop", np.zeros(1, bool))
-        return StopAsked(request.request_id(), reply) if stop.any() else StateAsked(reply)
-    encode_seconds = _array(request, "encode_seconds", np.zeros(1, np.float32))
+        stop = _view(request, "stop", np.bool_, 1)
+        if stop is None or not stop.any():
+            return StateAsked(reply)
+        return StopAsked(_stoppable(request.request_id()), reply)
+    token_ids = _view(request, "token_ids", np.int32, MAX_TOKENS)
+    positions = _view(request, "positions", np.int32, 3 * MAX_TOKENS)
+    token_ids = np.zeros(0, np.int32) if token_ids is None else token_ids
+    positions = np.zeros((3, 0), np.int32) if positions is None else positions
+    # Nothing is read of a chunk, and nothing copied, that may be anybody's.
+    text = signatures.checked(_signed(header), token_ids, positions)
     chunk = Chunk(
-        header=parse_header(header),
+        header=parse_header(text),
         request_id=request.request_id(),
-        token_ids=_array(request, "token_ids", np.zeros(0, np.int32)),
-        positions=_array(request, "positions", np.zeros((3, 0), np.int32)),
+        # Copies: the tensors' memory is Triton's, and goes with the request.
+        token_ids=np.array(token_ids),
+        positions=np.array(positions),
         features=_features(request),
-        encode_seconds=float(encode_seconds[0]),
+        encode_seconds=_encode_seconds(request),
         arrived=time.monotonic(),
         cancelled=request.is_cancelled(),
     )
     return ChunkArrived(chunk, reply)
 
 
-def _array(request: Any, name: str, default: np.ndarray) -> np.ndarray:
-    """A copy: the tensor's memory is Triton's, and goes with the request."""
+def _stoppable(request_id: str) -> str:
+    if len(request_id) < LEAST_STOPPABLE_CHARACTERS:
+        raise invalid_argument(
+            f"the id {request_id!r} could be guessed; a request that is to be stopped needs an id of at least"
+            f" {LEAST_STOPPABLE_CHARACTERS} characters"
+        )
+    return request_id
+
+
+def _signed(header: NDArray[np.object_]) -> bytes:
+    content = header.reshape(-1)[0] if header.size else b""
+    if not isinstance(content, bytes) or not SIGNATURE_CHARACTERS <= len(content) <= MAX_HEADER_BYTES:
+        raise invalid_argument(
+            f"chunk_header has {len(content)} bytes; {SIGNATURE_CHARACTERS} to {MAX_HEADER_BYTES} are accepted,"
+            " signed by stage 1; requests go to the model qwen3_vl"
+        )
+    return content
+
+
+def _encode_seconds(request: Any) -> float:
+    values = _view(request, "encode_seconds", np.float32, 1)
+    seconds = 0.0 if values is None or not values.size else float(values.reshape(-1)[0])
+    if not 0 <= seconds < math.inf:
+        raise invalid_argument(f"encode_seconds is {seconds}; a number of seconds from 0 on is accepted")
+    return seconds
+
+
+def _view(request: Any, name: str, dtype: type[np.generic], most: int) -> NDArray[Any] | None:
+    """The input where it lies, counted before it is touched; None for one that is not there."""
     tensor = pb_utils.get_input_tensor_by_name(request, name)
-    return default if tensor is None else np.array(tensor.as_numpy())
+    if tensor is None:
+        return None
+    _check_elements(tensor, most)
+    values = tensor.as_numpy()
+    if values.dtype != dtype:
+        raise invalid_argument(f"{name} is {values.dtype}; {np.dtype(dtype)} is accepted")
+    return values
 
 
 def _features(request: Any) -> torch.Tensor:
     tensor = pb_utils.get_input_tensor_by_name(request, "features")
-    return torch.zeros(0, 0, 0) if tensor is None else own_copy(tensor)
+    if tensor is None:
+        return torch.zeros(0, 0, 0)
+    _check_elements(tensor, MAX_FEATURES)
+    features = own_copy(tensor)
+    if features.dtype != torch.float32:
+        raise invalid_argument(f"features is {features.dtype}; torch.float32 is accepted")
+    return features
 
 
-def _text(request: Any, name: str) -> str | None:
-    tensor = pb_utils.get_input_tensor_by_name(request, name)
-    return None if tensor is None else bytes(tensor.as_numpy()[0]).decode("utf-8", errors="replace")
+def _check_elements(tensor: Any, most: int) -> None:
+    elements = math.prod(tensor.shape())
+    if elements > most:
+        raise invalid_argument(f"{tensor.name()} has {elements} elements; at most {most} are accepted")
 
 
 def _string(name: str, value: str) -> Any:

@@ -1,6 +1,7 @@
 """Stage 2 in Triton: tensors in, packed feature rows out."""
 
 import json
+import math
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +12,10 @@ import triton_python_backend_utils as pb_utils
 from encoder.chunk import Chunk, InvalidChunkError
 from encoder.heap import return_large_memory
 from encoder.session import VisionEncoder
+from numpy.typing import NDArray
+
+# Of one tensor: far beyond a chunk, whose patches are some ten megabytes.
+MAX_ELEMENTS = 1 << 31
 
 
 class TritonPythonModel:
@@ -30,8 +35,7 @@ class TritonPythonModel:
         """One request's response: whatever goes wrong with it is told to its sender, not to others of the batch."""
         started = time.perf_counter()
         try:
-            tensors = (pb_utils.get_input_tensor_by_name(request, field.name).as_numpy() for field in fields(Chunk))
-            features = self._encoder.encode(Chunk(*tensors))
+            features = self._encoder.encode(Chunk(*(_read(request, field.name) for field in fields(Chunk))))
         except InvalidChunkError as error:
             return _failed(pb_utils.TritonError.INVALID_ARG, f"invalid_argument: {error}")
         except Exception as error:
@@ -40,6 +44,17 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor("features", features), pb_utils.Tensor("encode_seconds", seconds)]
         )
+
+
+def _read(request: Any, name: str) -> NDArray[Any]:
+    """The input, counted before it is touched."""
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    if tensor is None:
+        raise InvalidChunkError(f"{name} is missing; it is needed")
+    elements = math.prod(tensor.shape())
+    if elements > MAX_ELEMENTS:
+        raise InvalidChunkError(f"{name} has {elements} elements; at most {MAX_ELEMENTS} are accepted")
+    return tensor.as_numpy()
 
 
 def _failed(code: int, message: str) -> Any:

@@ -23,11 +23,12 @@ DIGEST = re.compile("[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Open:
-    """What the client asked for."""
+    """What the client asked for, and whose cache it may use."""
 
     stream: bool
     progress: bool
     sampling_parameters: str
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,9 @@ def prompt_piece(chunk: Chunk, config: ModelConfig) -> PromptPiece:
     return PromptPiece(chunk.header.begin, ids, chunk.positions, rows, chunk.header.last)
 
 
-def planned_request(chunk: Chunk, plan: Plan, sampling: SamplingParameters, config: ModelConfig) -> Request:
+def planned_request(
+    chunk: Chunk, plan: Plan, sampling: SamplingParameters, config: ModelConfig, cache_salt: str
+) -> Request:
     """The request whose whole prompt chunk 1 tells. Raises invalid_argument where it and the plan do not agree."""
     check_tokens(chunk, config)
     ids = chunk.token_ids
@@ -150,12 +153,12 @@ def planned_request(chunk: Chunk, plan: Plan, sampling: SamplingParameters, conf
     runs = int(visual[:1].sum()) + int((visual[1:] & ~visual[:-1]).sum())
     if len(plan.digests) != runs:
         raise invalid_argument(f"the plan has {len(plan.digests)} digests; the prompt has {runs} temporal patches")
-    return Request(ids, chunk.positions, plan.digests, plan.next_position, sampling)
+    return Request(ids, chunk.positions, plan.digests, plan.next_position, sampling, cache_salt)
 
 
 def _parse_open(value: Any) -> Open:
     read = _Reader("chunk_header.open", value)
-    return Open(read("stream", bool), read("progress", bool), read("sampling_parameters", str))
+    return Open(read("stream", bool), read("progress", bool), read("sampling_parameters", str), read("cache_salt", str))
 
 
 def _parse_plan(value: Any) -> Plan:

@@ -27,6 +27,7 @@ class Request:
     digests: a name for what each temporal patch shows, 32 hexadecimal digits; in the order of the prompt's runs of
         visual tokens
     next_position: M-RoPE position of the first generated token, the same on all three axes.
+    cache_salt: whose request it is; what was computed for one owner is never used for another
     """
 
     token_ids: NDArray[np.int32]
@@ -34,6 +35,7 @@ class Request:
     digests: tuple[str, ...]
     next_position: int
     sampling: SamplingParameters
+    cache_salt: str = ""
 
     @property
     def prompt_tokens(self) -> int:

@@ -72,6 +72,9 @@ def _json_object(text: str) -> Mapping[str, Any]:
         return {}
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
+        if "\\u" in text:
+            # Fails for half of a surrogate pair, which is no character.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise invalid_argument(f"sampling_parameters is not JSON: {error}") from None
     if not isinstance(value, dict):

@@ -68,6 +68,7 @@ class Session:
         self._reply: Reply | None = None
         self._credits: Credits | None = None
         self._answer: Answer | None = None
+        self._cache_salt = ""
         self._intake: Intake | None = None
         self._queue_place = 0
 
@@ -198,6 +199,7 @@ class Session:
         if wanted is None or self._reply is None:
             raise invalid_argument("chunk 0 has no `open` in its header")
         self._timeline.started = min(chunk.header.sent, chunk.arrived)
+        self._cache_salt = wanted.cache_salt
         sampling = parse_sampling_parameters(wanted.sampling_parameters, services.defaults)
         self._answer = Answer(
             self._reply, services.vocabulary, sampling, stream=wanted.stream, progress=wanted.progress
@@ -209,7 +211,7 @@ class Session:
         plan = chunk.header.plan
         if plan is None:
             raise invalid_argument("chunk 1 has no `plan` in its header")
-        request = planned_request(chunk, plan, self._answer.sampling, self._services.config)
+        request = planned_request(chunk, plan, self._answer.sampling, self._services.config, self._cache_salt)
         self._intake = Intake(plan, request.token_ids)
         self._timeline.planned = chunk.arrived
         self._progress("waiting", chunk.arrived)

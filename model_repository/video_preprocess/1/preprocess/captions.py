@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 from preprocess.look import Look
 from preprocess.options import VideoOptions
@@ -13,6 +14,8 @@ from preprocess.subtitles import Line
 
 CONTEXT_SHARE = 1 / 4
 """Of the context, at most this for the lines of all videos."""
+
+_COUNTED_AT_ONCE = 256
 
 
 def with_lines(looks: Sequence[Look], options: VideoOptions, context_length: int, writer: PromptWriter) -> list[Look]:
@@ -35,12 +38,14 @@ def _with_lines(look: Look, options: VideoOptions, max_tokens: int, writer: Prom
 
 
 def _thinned(lines: Sequence[Line], max_tokens: int, writer: PromptWriter) -> list[Line]:
-    """Lines of at most `max_tokens` tokens together, evenly spread over all."""
-    tokens = writer.count_tokens([writer.line_text(line) for line in lines])
+    """Lines of at most `max_tokens` tokens together, evenly spread over all. No more are counted than may fit."""
     kept: list[int] = []
-    for place in spread_order(len(lines)):
-        max_tokens -= tokens[place]
-        if max_tokens < 0:
-            break
-        kept.append(int(place))
+    places = iter(spread_order(len(lines)).tolist())
+    while some := list(islice(places, _COUNTED_AT_ONCE)):
+        counts = writer.count_tokens([writer.line_text(lines[place]) for place in some])
+        for place, tokens in zip(some, counts, strict=True):
+            max_tokens -= tokens
+            if max_tokens < 0:
+                return [lines[place] for place in sorted(kept)]
+            kept.append(place)
     return [lines[place] for place in sorted(kept)]

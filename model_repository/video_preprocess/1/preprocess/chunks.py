@@ -8,8 +8,9 @@ from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from preprocess.decode import decode_frames, decode_image
+from preprocess.decode import Images, decode_frames
 from preprocess.look import Look
 from preprocess.media import Library
 from preprocess.patches import temporal_patch
@@ -81,8 +82,13 @@ def data_chunks(
         return
     missing = sum(shown.tokens for shown in prompt.runs[run:])
     wanted = min(chunk_tokens, max(missing // CHUNKS, LEAST_TOKENS))
-    for look in looks_after(plan.looks, run, settings.patching):
-        patches = temporal_patches(look, settings.patching, library, interrupt)
+    looks = list(looks_after(plan.looks, run, settings.patching))
+    images = Images(library, [(look.attachment, look.size) for look in looks if look.video is None], interrupt)
+    for look in looks:
+        if look.video is None:
+            patches = iter([_still(images.take(look.attachment, look.size), settings.patching)])
+        else:
+            patches = temporal_patches(look, settings.patching, library, interrupt)
         size = max(wanted // (look.medium.rows * look.medium.columns), 1)
         while len(taken := _take(patches, size)):
             run += len(taken)
@@ -123,19 +129,23 @@ def looks_after(looks: Sequence[Look], temporal_patches: int, patching: Patching
         temporal_patches = max(0, temporal_patches - look.temporal_patches)
 
 
+def _still(picture: torch.Tensor, patching: Patching) -> npt.NDArray[np.uint8]:
+    """An image is a temporal patch that shows the same in all of its frames."""
+    return temporal_patch([picture] * patching.frames, patching)
+
+
 def temporal_patches(
     look: Look, patching: Patching, library: Library, interrupt: Callable[[], None]
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Decodes, resizes and cuts what is looked at, or recalls it: one uint8 [patches, 1536] per temporal patch."""
+    """Decodes, resizes and cuts what is looked at of a video, or recalls it: one uint8 [patches, 1536] each."""
     return recall_patches(look, patching, library, _decoded(look, patching, library, interrupt))
 
 
 def _decoded(
     look: Look, patching: Patching, library: Library, interrupt: Callable[[], None]
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    if look.video is None or look.indices is None:
-        yield temporal_patch([decode_image(library, look.attachment, look.size, interrupt)] * patching.frames, patching)
-        return
+    assert look.video is not None
+    assert look.indices is not None
     frames = decode_frames(library, look.video, look.indices, look.size, interrupt)
     while group := list(islice(frames, patching.frames)):
         yield temporal_patch(group + group[-1:] * (patching.frames - len(group)), patching)

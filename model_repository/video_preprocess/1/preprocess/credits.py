@@ -29,7 +29,11 @@ class Credits:
     def __init__(self, directory: Path, session: str, stopping: threading.Event) -> None:
         self.path = directory / session
         os.mkfifo(self.path, 0o600)
-        self._pipe = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            self._pipe = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            self.path.unlink()
+            raise
         self._poll = select.poll()
         self._poll.register(self._pipe, select.POLLIN)
         self._stopping = stopping

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,31 @@ def decode_frames(
         raise undecodable(video.attachment, video.timeline, repeats[0])
 
 
-def decode_image(library: Library, attachment: Attachment, size: Size, interrupt: Callable[[], None]) -> torch.Tensor:
-    """uint8 [3, height, width]; raises InvalidArgumentError for an image that does not decode."""
-    return resize(read_image(attachment, library, interrupt), size)
+class Images:
+    """The images that a request shows, resized: each decoded once, however often it is shown. Used by one thread."""
+
+    def __init__(
+        self, library: Library, shown: Iterable[tuple[Attachment, Size]], interrupt: Callable[[], None]
+    ) -> None:
+        self._library = library
+        self._interrupt = interrupt
+        self._left = Counter(_same(attachment, size) for attachment, size in shown)
+        self._kept: dict[_Same, torch.Tensor] = {}
+
+    def take(self, attachment: Attachment, size: Size) -> torch.Tensor:
+        """uint8 [3, height, width]; raises InvalidArgumentError for an image that does not decode."""
+        same = _same(attachment, size)
+        resized = self._kept.pop(same, None)
+        if resized is None:
+            resized = resize(read_image(attachment, self._library, self._interrupt), size)
+        self._left[same] -= 1
+        if self._left[same] > 0:
+            self._kept[same] = resized
+        return resized
+
+
+_Same = tuple[bytes | str | Path, Size]
+
+
+def _same(attachment: Attachment, size: Size) -> _Same:
+    return attachment.source, size

@@ -13,8 +13,9 @@ def default_directory(purpose: str) -> Path:
 
 
 def prepare_directory(directory: Path) -> None:
-    """Makes a directory, private to this user; raises PermissionError if it is somebody else's."""
+    """Makes a directory private to this user, or one that is; raises PermissionError if it is somebody else's."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.stat(follow_symlinks=False)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise PermissionError(f"{directory} is not a directory of user {os.getuid()}")
+    directory.chmod(0o700)

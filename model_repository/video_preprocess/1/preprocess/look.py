@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.errors import InvalidArgumentError
-from preprocess.media import Library
 from preprocess.mentions import mentioned_times
 from preprocess.messages import Attachment
 from preprocess.options import VideoOptions
 from preprocess.prompt import PromptMedium
-from preprocess.reading import read_image_size
 from preprocess.resize import image_size, video_size
 from preprocess.sampling import SAMPLERS, FrameIndices, SamplingBounds
 from preprocess.settings import Patching, Settings
@@ -54,8 +52,8 @@ class Look:
         return replace(self, medium=medium, indices=self.indices[temporal_patches * patching.frames :])
 
 
-def look_at_image(attachment: Attachment, library: Library, settings: Settings, interrupt: Callable[[], None]) -> Look:
-    original = read_image_size(attachment, library, interrupt)
+def look_at_image(attachment: Attachment, original: Size, settings: Settings) -> Look:
+    """`original` is its upright size."""
     size = _named(attachment, lambda: image_size(original, settings.image, settings.patching))
     side = settings.patching.token_pixels
     return Look(attachment, size, PromptMedium("image", size.height // side, size.width // side))

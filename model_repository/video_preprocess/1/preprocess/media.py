@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import av
 from PIL import Image, UnidentifiedImageError
 
-from preprocess.errors import InvalidArgumentError, NotFoundError, shown
+from preprocess import edit_lists
+from preprocess.errors import InvalidArgumentError, NotFoundError, machine_resources, shown
 from preprocess.memory import Memory, digest
 from preprocess.messages import Attachment
 from preprocess.size import Size
@@ -25,6 +27,10 @@ IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_SECONDS = 86_400.0
 """Of a video, unless it is set otherwise."""
 MAX_STREAMS = 64
+MAX_REQUEST_PIXELS = 1 << 30
+"""Of the different images of a request together, unless it is set otherwise."""
+MAX_NEIGHBOURS = 50_000
+"""Files of a folder among which a video's subtitles are looked for; in a larger one the plainest names are tried."""
 # FFmpeg's own lists: the demuxers that may look at a file at all, so that no playlist is ever followed, and the
 # protocols that they may open.
 _CONTAINER_OPTIONS = {
@@ -48,6 +54,8 @@ class Library:
     max_seconds: float = MAX_SECONDS
     transcriber: Transcriber | None = None
     """Of the speech of videos without subtitles."""
+    max_request_pixels: int = MAX_REQUEST_PIXELS
+    """Of the different images of a request together, before they are resized."""
 
     def digest(self, attachment: Attachment) -> str:
         """Names what an attachment contains; a file, which may be large, by its path, size and time of change."""
@@ -75,15 +83,19 @@ class Library:
         self._resolve(video.source, video.name)
         path = self.root / video.source
         language = "" if choice is True else f".{choice.lower()}"
-        beside = sorted(other.name for other in path.parent.iterdir() if other.suffix.lower() in SUFFIXES)
-        tagged = {name: Path(name.lower()).stem.removeprefix(path.stem.lower()) for name in beside}
-        ranked = [name for name in beside if tagged[name] == language]
+        tagged = {name: Path(name.lower()).stem.removeprefix(path.stem.lower()) for name in _beside(path, language)}
+        ranked = [name for name in tagged if tagged[name] == language]
         if choice is True:
-            ranked += [name for name in beside if re.fullmatch(r"\.[a-z]{2,3}(-[a-z0-9]+)*", tagged[name])]
+            ranked += [name for name in tagged if re.fullmatch(r"\.[a-z]{2,3}(-[a-z0-9]+)*", tagged[name])]
         if not ranked:
             return None
-        with self._resolve(f"{Path(video.source).parent}/{ranked[0]}", video.name).open("rb") as file:
-            return file.read(MAX_FILE_BYTES + 1)
+        file = replace(video, source=self._resolve(f"{Path(video.source).parent}/{ranked[0]}", video.name))
+        content, size = self.read_head(file, MAX_FILE_BYTES)
+        if size > MAX_FILE_BYTES:
+            raise InvalidArgumentError(
+                f"the subtitle file of {video.name} has {size} bytes; at most {MAX_FILE_BYTES} bytes are accepted"
+            )
+        return content
 
     def check_size(self, size: Size, name: str) -> None:
         if size.height * size.width > self.max_frame_pixels:
@@ -94,15 +106,17 @@ class Library:
     @contextmanager
     def open_file(self, attachment: Attachment) -> Iterator[int]:
         """A descriptor of what it contains; raises NotFoundError or InvalidArgumentError if there is none."""
-        if isinstance(attachment.source, bytes):
-            file = os.memfd_create("attachment", os.MFD_CLOEXEC)
-        else:
-            file = os.open(self._locate(attachment), os.O_RDONLY | os.O_CLOEXEC)
+        with machine_resources():
+            if isinstance(attachment.source, bytes):
+                file = os.memfd_create("attachment", os.MFD_CLOEXEC)
+            else:
+                file = self._open(attachment)
         try:
             if isinstance(attachment.source, bytes):
                 content = memoryview(attachment.source)
-                while content:
-                    content = content[os.write(file, content) :]
+                with machine_resources():
+                    while content:
+                        content = content[os.write(file, content) :]
             yield file
         finally:
             os.close(file)
@@ -110,9 +124,12 @@ class Library:
     @contextmanager
     def open_video(self, attachment: Attachment) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
         """Opens the container and its best video stream; raises InvalidArgumentError if there is none to decode."""
-        with self._readable(attachment) as path:
+        with self.open_file(attachment) as file:
+            path = _path_of(file)
             if path.stat().st_size == 0:
                 raise InvalidArgumentError(f"{attachment.name} is empty")
+            if too_much := edit_lists.excess(file):
+                raise InvalidArgumentError(f"{attachment.name} has {too_much}")
             try:
                 container = av.open(str(path), "r", options=dict(_CONTAINER_OPTIONS), metadata_errors="replace")
             except av.FFmpegError as error:
@@ -125,9 +142,9 @@ class Library:
     @contextmanager
     def open_image(self, attachment: Attachment) -> Iterator[Image.Image]:
         """Reads an image's header; raises InvalidArgumentError if it is none or too large."""
-        with self._readable(attachment) as path:
+        with self.open_file(attachment) as file:
             try:
-                image = Image.open(path, formats=IMAGE_FORMATS)
+                image = Image.open(_path_of(file), formats=IMAGE_FORMATS)
             except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
                 raise InvalidArgumentError(
                     f"{attachment.name} is not a readable image; {', '.join(IMAGE_FORMATS)} are accepted"
@@ -140,12 +157,6 @@ class Library:
         """The first bytes of what an attachment contains, and how many it has in all."""
         with self.open_file(attachment) as file:
             return os.pread(file, head_bytes, 0), os.fstat(file).st_size
-
-    @contextmanager
-    def _readable(self, attachment: Attachment) -> Iterator[Path]:
-        """A path that this process can open for as long as it lasts."""
-        with self.open_file(attachment) as file:
-            yield Path(f"/proc/self/fd/{file}")
 
     def _video_stream(self, container: av.container.InputContainer, name: str) -> av.VideoStream:
         if len(container.streams) > MAX_STREAMS:
@@ -160,6 +171,13 @@ class Library:
         stream.codec_context.options = {"max_pixels": str(self.max_frame_pixels)}
         stream.thread_type = "AUTO"
         return stream
+
+    def _open(self, attachment: Attachment) -> int:
+        path = self._locate(attachment)
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, PermissionError):
+            raise self._missing(attachment.name, str(attachment.source)) from None
 
     def _locate(self, attachment: Attachment) -> Path:
         """Where the file is; attached bytes are in none."""
@@ -185,4 +203,25 @@ class Library:
                 return file
         except (OSError, ValueError, RuntimeError):
             pass
-        raise NotFoundError(f"{name} is {shown(path)}; there is no such file below the media root")
+        raise self._missing(name, path)
+
+    def _missing(self, name: str, path: str) -> NotFoundError:
+        return NotFoundError(f"{name} is {shown(path)}; there is no such file below the media root")
+
+
+def _path_of(file: int) -> Path:
+    """A path that this process can open as long as the descriptor is open."""
+    return Path(f"/proc/self/fd/{file}")
+
+
+def _beside(video: Path, language: str) -> list[str]:
+    """Names of subtitle files beside a video that begin as its own name does, in order."""
+    stem = video.stem.lower()
+    plain = [f"{video.stem}{language}{suffix}" for suffix in SUFFIXES]
+    found = {name for name in plain if os.path.exists(video.parent / name)}  # noqa: PTH110 - False for long names too
+    with suppress(PermissionError), machine_resources(), os.scandir(video.parent) as entries:
+        for entry in islice(entries, MAX_NEIGHBOURS):
+            name = entry.name.lower()
+            if name.startswith(stem) and name.endswith(SUFFIXES):
+                found.add(entry.name)
+    return sorted(found)

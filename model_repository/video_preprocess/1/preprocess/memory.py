@@ -24,26 +24,41 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from preprocess.directories import prepare_directory
+
 log = logging.getLogger(__name__)
+
+_CHECK_BYTES = 16
+"""Before what is written whole: a digest of it. A machine that stops in the middle may leave less on its disk."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """A folder, private to its owner, of at most `max_bytes` and what is being written."""
+    """A folder, private to its owner, of at most `max_bytes` and what is being written.
+
+    cache_salt: a part of the keys, so that what is remembered for one client is not for another
+    """
 
     folder: Path
     max_bytes: int
+    cache_salt: str = ""
 
     def read(self, key: str) -> bytes | None:
+        """What was written; None as well where the disk has lost a part of it."""
         try:
-            content = self._path(key).read_bytes()
+            file = self._path(key).read_bytes()
         except OSError:
+            return None
+        check, content = file[:_CHECK_BYTES], file[_CHECK_BYTES:]
+        if check != _check(content):
+            self._forget(key)
             return None
         self._touch(key)
         return content
 
     def write(self, key: str, content: bytes) -> None:
         with self._draft(key) as write:
+            write(_check(content))
             write(content)
 
     def remember(
@@ -54,9 +69,8 @@ class Memory:
         They are kept once all are taken. `patches` does no work unless it is asked.
         """
         count, rows, values = shape
-        try:
-            file = self._path(key).open("rb")
-        except OSError:
+        file = self._open(key, count * rows * values)
+        if file is None:
             with self._draft(key) as write:
                 for patch in islice(patches, count - 1):
                     write(patch.tobytes())
@@ -73,35 +87,62 @@ class Memory:
             for _ in range(count):
                 yield np.fromfile(file, np.uint8, rows * values).reshape(rows, values)
 
+    def _open(self, key: str, size: int) -> BinaryIO | None:
+        """The file `key`, if it is there with all of its bytes."""
+        try:
+            file = self._path(key).open("rb")
+        except OSError:
+            return None
+        if os.fstat(file.fileno()).st_size == size:
+            return file
+        file.close()
+        self._forget(key)
+        return None
+
     @contextlib.contextmanager
     def _draft(self, key: str) -> Iterator[Callable[[bytes], None]]:
         """What is written becomes the file `key`, but for an exception. A full disk costs no request its answer."""
         draft = self.folder / f"{uuid.uuid4().hex}.draft"
-        content: list[BinaryIO] = []
+        file: BinaryIO | None = None
+        failed: OSError | None = None
 
         def write(part: bytes) -> None:
-            for file in content:
-                try:
-                    file.write(part)
-                except OSError as error:
-                    log.warning("a video is not kept in memory: %s", error)
-                    content.clear()
+            nonlocal failed
+            if file is None or failed is not None:
+                return
+            try:
+                left = memoryview(part)
+                while left:
+                    left = left[file.write(left) :]
+            except OSError as error:
+                failed = error
+                # Room for those who need it more.
+                file.close()
+                draft.unlink(missing_ok=True)
 
         try:
-            with contextlib.ExitStack() as stack:
+            try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # Not buffered: what cannot be written says so at once, and nothing is left to be written as it closes.
+                file = draft.open("wb", buffering=0)
+            except OSError as error:
+                failed = error
+            yield write
+            if failed is None:
                 try:
-                    self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    content.append(stack.enter_context(draft.open("wb")))
-                except OSError as error:
-                    log.warning("a video is not kept in memory: %s", error)
-                yield write
-            if content:
-                with contextlib.suppress(FileNotFoundError):  # another process needed the room
                     draft.replace(self._path(key))
                     self._evict()
+                except OSError as error:
+                    failed = error
         finally:
+            if file is not None:
+                file.close()
             with contextlib.suppress(OSError):
                 draft.unlink()
+        if failed is not None:
+            log.warning("a video is not kept in memory: %s", failed)
+            with contextlib.suppress(OSError):
+                self._evict()
 
     def _evict(self) -> None:
         """Removes the least recently used files, drafts that a dead process left among them."""
@@ -118,12 +159,32 @@ class Memory:
             path.unlink(missing_ok=True)
             excess -= size
 
+    def _forget(self, key: str) -> None:
+        with contextlib.suppress(OSError):
+            self._path(key).unlink()
+
     def _touch(self, key: str) -> None:
         with contextlib.suppress(OSError):
             os.utime(self._path(key))
 
     def _path(self, key: str) -> Path:
         return self.folder / key
+
+
+def open_memory(folder: Path, max_bytes: int) -> Memory | None:
+    """None for no bytes, and where the folder cannot be used: the stage works without."""
+    if not max_bytes:
+        return None
+    try:
+        prepare_directory(folder)
+    except OSError as error:
+        log.warning("no video is kept in memory, for memory_directory cannot be used: %s", error)
+        return None
+    return Memory(folder, max_bytes)
+
+
+def _check(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_CHECK_BYTES).digest()
 
 
 def digest(*parts: object) -> str:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 AROUND_SECONDS = 5.0
 """How much is looked at on either side of a moment that is named."""
 MOST_CHARACTERS = 2000
 """Of a longer text its end is read: searching takes time that grows with the square of the text."""
+
+_QUESTIONS = 16
+"""Whose times are kept, as found."""
 
 _SECONDS_PER = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒", "秒钟"), 1),
@@ -74,10 +78,36 @@ def mentioned_times(text: str, duration: float) -> Mentions:
     makes a time of ("for five minutes") names none. What lies outside the video is left out, and what is said before
     the last MOST_CHARACTERS.
     """
-    text = text[-MOST_CHARACTERS:]
-    times = list(_TIME.finditer(text))
     spans: list[Span] = []
     moments: list[float] = []
+    for named in _named(text[-MOST_CHARACTERS:]):
+        start, end = named.span.start, named.span.end
+        if named.from_end:
+            spans.append(Span(duration - end, duration))
+        elif named.by_itself and start == end:
+            moments.append(start)
+            spans.append(Span(start - AROUND_SECONDS, end + AROUND_SECONDS))
+        else:
+            spans.append(named.span)
+    return Mentions(_joined(spans, duration), tuple(moment for moment in moments if moment <= duration))
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A time in a text, whatever video it is about."""
+
+    span: Span
+    from_end: bool = False
+    """A length before the end of the video."""
+    by_itself: bool = False
+    """No words make a span of it: it may be a moment."""
+
+
+@lru_cache(maxsize=_QUESTIONS)
+def _named(text: str) -> tuple[_Named, ...]:
+    """The times of a text. Kept, for a request may look at hundreds of videos, and at each again until all fit."""
+    times = list(_TIME.finditer(text))
+    found: list[_Named] = []
     consumed = False
     for match, following in zip(times, [*times, None][1:], strict=True):
         if consumed:
@@ -86,19 +116,15 @@ def mentioned_times(text: str, duration: float) -> Mentions:
         before, after = text[: match.start()], text[match.end() :]
         between = text[match.end() : following.start()] if following else ""
         if following and (_RANGE.fullmatch(between) or (_AND.fullmatch(between) and _BETWEEN.search(before))):
-            spans.append(Span(_span(match).start, _span(following).end))
+            found.append(_Named(Span(_span(match).start, _span(following).end)))
             consumed = True
         elif _FROM_END.search(before):
-            spans.append(Span(duration - _span(match).end, duration))
+            found.append(_Named(_span(match), from_end=True))
         elif _FROM_START.search(before):
-            spans.append(Span(0, _span(match).end))
+            found.append(_Named(Span(0, _span(match).end)))
         elif not match["length"] or _AT.search(before) or _MARK.match(after):
-            span = _span(match)
-            if span.start == span.end:
-                moments.append(span.start)
-                span = Span(span.start - AROUND_SECONDS, span.end + AROUND_SECONDS)
-            spans.append(span)
-    return Mentions(_joined(spans, duration), tuple(moment for moment in moments if moment <= duration))
+            found.append(_Named(_span(match), by_itself=True))
+    return tuple(found)
 
 
 def _span(match: re.Match[str]) -> Span:

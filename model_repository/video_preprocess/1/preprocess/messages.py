@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -12,6 +13,8 @@ from preprocess.errors import InvalidArgumentError, shown
 
 Kind = Literal["video", "image"]
 ROLES = ("system", "user", "assistant")
+MAX_PARTS = 4096
+"""Messages and their parts together."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,25 @@ def parse_messages(messages: Any, attachments: Attachments) -> tuple[Message, ..
     """
     if not isinstance(messages, list) or not messages:
         raise InvalidArgumentError("messages is accepted as a list of at least one {role, content}")
+    parts = len(messages) + sum(_parts(message) for message in messages)
+    if parts > MAX_PARTS:
+        raise InvalidArgumentError(
+            f"messages has {parts} messages and parts of messages; at most {MAX_PARTS} are accepted"
+        )
     parsed = tuple(_parse_message(message, f"messages[{i}]", i, attachments) for i, message in enumerate(messages))
-    used = [part.name for message in parsed for part in message.parts if isinstance(part, Attachment)]
+    used = Counter(part.name for message in parsed for part in message.parts if isinstance(part, Attachment))
     for attachment in (*attachments.videos, *attachments.images):
-        count = used.count(attachment.name)
+        count = used[attachment.name]
         if count != 1:
             raise InvalidArgumentError(
                 f"the attachment {attachment.name} is referred to {count} times in messages; once is accepted"
             )
     return parsed
+
+
+def _parts(message: Any) -> int:
+    content = message.get("content") if isinstance(message, dict) else None
+    return len(content) if isinstance(content, list) else 0
 
 
 def _parse_message(message: Any, where: str, index: int, attachments: Attachments) -> Message:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,6 +14,8 @@ from preprocess.subtitles import Choice
 MAX_FPS = 60
 MAX_FRAMES = 65_536
 MAX_TOKENS = 1 << 24
+# BCP 47's tags, and ISO 639's codes among them.
+_LANGUAGE = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8}){0,5}")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def parse_video_options(options: Any) -> VideoOptions:
     for name in options:
         if name not in accepted:
             raise InvalidArgumentError(
-                f"video_options has the unknown key {name!r}; accepted are {', '.join(accepted)}"
+                f"video_options has the unknown key {shown(name)}; accepted are {', '.join(accepted)}"
             )
     given = {name: value for name, value in options.items() if value is not None}
     if "sampler" in given and given["sampler"] not in list(SAMPLERS):
@@ -62,9 +65,10 @@ def parse_video_options(options: Any) -> VideoOptions:
     ):
         if name in given:
             _check_integer(given, name, at_most=at_most)
-    if not isinstance(given.get("subtitles", True), (bool, str)):
+    subtitles = given.get("subtitles", True)
+    if not isinstance(subtitles, bool) and not (isinstance(subtitles, str) and _LANGUAGE.fullmatch(subtitles)):
         raise InvalidArgumentError(
-            f"video_options.subtitles is {shown(given['subtitles'])}; true, false or a language tag is accepted"
+            f"video_options.subtitles is {shown(subtitles)}; true, false or a language tag is accepted"
         )
     parsed = VideoOptions(**given)
     for low, high in (("min_frames", "max_frames"), ("start", "end")):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import astuple
 from fractions import Fraction
 
 import numpy as np
@@ -27,7 +26,8 @@ def pack_video(video: Video) -> bytes:
     )
     content = io.BytesIO()
     arrays = {name: getattr(timeline, name) for name in _ARRAYS}
-    texts = json.dumps([timeline.broken_off, [astuple(line) for line in video.lines]])
+    lines = [(line.start, line.end, line.text, line.label) for line in video.lines]
+    texts = json.dumps([timeline.broken_off, lines], ensure_ascii=False)
     arrays["texts"] = np.frombuffer(texts.encode(), np.uint8)
     np.savez(content, numbers=np.array(numbers, np.int64), **arrays)
     return content.getvalue()

@@ -8,6 +8,7 @@ from typing import Any
 
 from preprocess.captions import with_lines
 from preprocess.errors import InvalidArgumentError
+from preprocess.image_sizes import ImageSizes
 from preprocess.look import LEAST_TOKENS_PER_FRAME, Look, look_at_image, look_at_video
 from preprocess.media import Library
 from preprocess.prompt import Prompt, PromptWriter
@@ -59,10 +60,11 @@ def make_plan(
     options = request.video_options
     context_length = min(options.context_length or settings.context_length, settings.context_length)
     looks: list[Look] = []
+    sizes = ImageSizes(library, interrupt)
     for attachment in request.media:
         interrupt()
         if attachment.kind == "image":
-            looks.append(look_at_image(attachment, library, settings, interrupt))
+            looks.append(look_at_image(attachment, sizes.read(attachment), settings))
         else:
             closer = options.sampler == "adaptive"
             video = recall_video(attachment, library, closer=closer, subtitles=options.subtitles, interrupt=interrupt)

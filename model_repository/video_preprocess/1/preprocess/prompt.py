@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -64,8 +63,10 @@ class PromptWriter:
         self._video_frame = "".join(names([token_ids.vision_start, token_ids.video_pad, token_ids.vision_end]))
         self._control_tokens = [t.content for t in self._tokenizer.added_tokens_decoder.values() if t.special]
         self._control_token = re.compile("|".join(map(re.escape, self._control_tokens)))
-        # The tokenizer keeps its truncation and padding in itself, and changes them in calls.
-        self._tokenizer_in_use = threading.Lock()
+        # Called directly, it works for several threads at once: transformers would change its settings in each call.
+        self._encoder = self._tokenizer.backend_tokenizer
+        self._encoder.no_truncation()
+        self._encoder.no_padding()
 
     def check_text(self, messages: Sequence[Message]) -> None:
         """Raises InvalidArgumentError if a text contains one of the tokens that give a prompt its structure."""
@@ -93,15 +94,12 @@ class PromptWriter:
                 f"the chat template writes {len(written)} videos and images for {len(media)} attached, or reorders them"
             )
         text = re.sub(pattern, lambda pad: self._placeholder(pad.group(), next(shown)), text)
-        with self._tokenizer_in_use:
-            compact = np.array(self._tokenizer(text)["input_ids"], np.int32)
+        (encoding,) = self._encoder.encode_batch([text])
+        compact = np.array(encoding.ids, np.int32)
         return _expand(compact, list(self._pads), media)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        if not texts:
-            return []
-        with self._tokenizer_in_use:
-            return list(map(len, self._tokenizer(list(texts))["input_ids"]))
+        return list(map(len, self._encoder.encode_batch(list(texts))))
 
     def timestamp_text(self, seconds: float) -> str:
         """What stands in the prompt for a temporal patch, its visual tokens written as one pad."""

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from preprocess.allowance import frames_seconds, look_seconds, sound_seconds
+from preprocess.errors import machine_resources
 from preprocess.exchange import SLOTS, Message
 from preprocess.frames import Picture
 from preprocess.media import Library
@@ -29,6 +31,8 @@ from preprocess.video import Video
 from preprocess.workers import Worker
 
 Interrupt = Callable[[], None]
+Allowance = Callable[[int, int], int]
+"""A task's processor time in seconds, of that which every task has and the file's bytes."""
 
 
 def read_video(
@@ -50,14 +54,20 @@ def read_frames(
 ) -> Iterator[tuple[int, Picture]]:
     """`frames.decode_distinct_frames` by a worker. A picture is valid until the next is asked for."""
     task = {"task": "frames", "indices": indices.tolist()}
-    return _pictures(task, video.attachment, library, interrupt, pack_video(video))
+    # Its lines may be megabytes, and no picture shows them.
+    content = pack_video(video.with_lines(()))
+
+    def seconds(base: int, file_bytes: int) -> int:
+        return frames_seconds(base, video.timeline, indices, video.size)
+
+    return _pictures(task, video.attachment, library, interrupt, content, seconds)
 
 
 def read_sound(
     attachment: Attachment, library: Library, interrupt: Interrupt
 ) -> Generator[tuple[float, Samples], None, None]:
     """`sound.decode_sound` by a worker."""
-    with _asked({"task": "sound"}, attachment, library, interrupt, b"") as (_, messages):
+    with _asked({"task": "sound"}, attachment, library, interrupt, b"", sound_seconds) as (_, messages):
         for message in messages:
             if message.values["kind"] == "sound":
                 yield float(message.values["start"]), np.frombuffer(message.content, np.int16)
@@ -78,16 +88,21 @@ def read_image(attachment: Attachment, library: Library, interrupt: Interrupt) -
 def _result(
     task: dict[str, Any], attachment: Attachment, library: Library, interrupt: Interrupt, content: bytes = b""
 ) -> bytes:
-    with _asked(task, attachment, library, interrupt, content) as (_, messages):
+    with _asked(task, attachment, library, interrupt, content, look_seconds) as (_, messages):
         *_, last = messages
         return last.content
 
 
 def _pictures(
-    task: dict[str, Any], attachment: Attachment, library: Library, interrupt: Interrupt, content: bytes = b""
+    task: dict[str, Any],
+    attachment: Attachment,
+    library: Library,
+    interrupt: Interrupt,
+    content: bytes = b"",
+    seconds: Allowance = look_seconds,
 ) -> Iterator[tuple[int, Picture]]:
     most_bytes = 3 * library.max_frame_pixels
-    with _asked(task, attachment, library, interrupt, content) as (worker, messages):
+    with _asked(task, attachment, library, interrupt, content, seconds) as (worker, messages):
         shared = None
         for message in messages:
             values = message.values
@@ -101,37 +116,43 @@ def _pictures(
 
 @contextmanager
 def _asked(
-    task: dict[str, Any], attachment: Attachment, library: Library, interrupt: Interrupt, content: bytes
+    task: dict[str, Any],
+    attachment: Attachment,
+    library: Library,
+    interrupt: Interrupt,
+    content: bytes,
+    seconds: Allowance,
 ) -> Iterator[tuple[Worker, Iterator[Message]]]:
     """A worker that was given the task, and what it says."""
     assert library.workers is not None
-    values = {
-        **task,
-        "name": attachment.name,
-        "media_kind": attachment.kind,
-        "max_frame_pixels": library.max_frame_pixels,
-        "max_seconds": library.max_seconds,
-    }
-    with (
-        library.open_file(attachment) as file,
-        library.workers.lend(interrupt) as worker,
-        closing(worker.run(Message(values, content, file), interrupt)) as messages,
-    ):
-        yield worker, messages
+    limits = library.workers.limits
+    with library.open_file(attachment) as file, library.workers.lend(interrupt) as worker:
+        allowed = seconds(limits.task_cpu_seconds, os.fstat(file).st_size)
+        values = {
+            **task,
+            "name": attachment.name,
+            "media_kind": attachment.kind,
+            "max_frame_pixels": library.max_frame_pixels,
+            "max_seconds": library.max_seconds,
+            "cpu_seconds": min(allowed, limits.cpu_seconds),
+        }
+        with closing(worker.run(Message(values, content, file), interrupt)) as messages:
+            yield worker, messages
 
 
 class _SharedPictures:
     """Memory that a worker writes pictures to. Its size is sealed: nobody can take away what is being read."""
 
     def __init__(self, slot_bytes: int, worker: Worker) -> None:
-        file = os.memfd_create("pictures", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(file, SLOTS * slot_bytes)
-            fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-            self._memory = mmap.mmap(file, SLOTS * slot_bytes)
-            worker.reply(Message({}, file=file))
-        finally:
-            os.close(file)
+        with machine_resources():
+            file = os.memfd_create("pictures", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            try:
+                os.ftruncate(file, SLOTS * slot_bytes)
+                fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+                self._memory = mmap.mmap(file, SLOTS * slot_bytes)
+                worker.reply(Message({}, file=file))
+            finally:
+                os.close(file)
         self._slot_bytes = slot_bytes
 
     def picture(self, slot: int, height: int, width: int) -> Picture:

@@ -29,7 +29,11 @@ def recall_video(
     # A track in a language that is asked for is not the speech.
     transcriber = library.transcriber if subtitles is True else None
     speech = transcriber.name if transcriber else None
-    key = digest("video", library.digest(attachment), closer, subtitles, file, speech) if memory else ""
+    key = (
+        digest("video", memory.cache_salt, library.digest(attachment), closer, subtitles, file, speech)
+        if memory
+        else ""
+    )
     content = memory.read(key) if memory else None
     if content is None:
         content = read_video(
@@ -49,9 +53,11 @@ def recall_patches(
     look: Look, patching: Patching, library: Library, decoded: Iterator[npt.NDArray[np.uint8]]
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """A video's temporal patches, [patches, 1536] each: those remembered, or else `decoded`, which are then kept."""
-    if library.memory is None or look.indices is None:
+    memory = library.memory
+    if memory is None or look.indices is None:
         return decoded
-    key = digest("patches", library.digest(look.attachment), look.indices.tobytes(), look.size, patching)
+    content = library.digest(look.attachment)
+    key = digest("patches", memory.cache_salt, content, look.indices.tobytes(), look.size, patching)
     rows = look.medium.rows * look.medium.columns * patching.merge**2
     values = 3 * patching.frames * patching.patch_pixels**2
-    return library.memory.remember(key, (look.temporal_patches, rows, values), decoded)
+    return memory.remember(key, (look.temporal_patches, rows, values), decoded)

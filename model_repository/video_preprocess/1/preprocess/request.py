@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from preprocess.errors import InvalidArgumentError
+from preprocess.errors import InvalidArgumentError, shown
 from preprocess.messages import Attachment, Message, Text, attach, parse_messages, question
 from preprocess.options import VideoOptions, parse_video_options
+
+MAX_SALT_CHARACTERS = 128
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,8 @@ class Limits:
     """Bounds on what a request may carry."""
 
     max_attachments: int
+    max_text_bytes: int = 4 << 20
+    """Of all texts together: the question, messages and options."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,11 @@ class Inputs:
     video_options: str | None = None
     sampling_parameters: str | None = None
     stream: bool = True
-    progress: bool = False
-    look: bool = False
+    progress: object = False
+    look: object = False
     """Only tell what would be looked at."""
+    cache_salt: object = ""
+    """Whose request it is; empty: everybody's."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Request:
     stream: bool
     progress: bool
     look: bool
+    cache_salt: str
 
     @property
     def media(self) -> tuple[Attachment, ...]:
@@ -76,8 +83,9 @@ def parse_request(inputs: Inputs, limits: Limits) -> Request:
         video_options=parse_video_options(options),
         sampling_parameters=inputs.sampling_parameters or "{}",
         stream=inputs.stream,
-        progress=inputs.progress,
-        look=inputs.look,
+        progress=_boolean(inputs.progress, "progress"),
+        look=_boolean(inputs.look, "look"),
+        cache_salt=_cache_salt(inputs.cache_salt),
     )
     if len(request.media) > limits.max_attachments:
         raise InvalidArgumentError(
@@ -88,6 +96,36 @@ def parse_request(inputs: Inputs, limits: Limits) -> Request:
 
 def parse_json(text: str, name: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"{name} is not JSON: {error}") from None
+    if "\\u" in text:
+        _check_encodable(json.dumps(value, ensure_ascii=False), name)
+    return value
+
+
+def _boolean(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"the request parameter {name} is {shown(value)}; true or false is accepted")
+    return value
+
+
+def _cache_salt(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"the request parameter cache_salt is {shown(value)}; a string is accepted")
+    if len(value) > MAX_SALT_CHARACTERS:
+        raise InvalidArgumentError(
+            f"the request parameter cache_salt has {len(value)} characters; at most {MAX_SALT_CHARACTERS} are accepted"
+        )
+    _check_encodable(value, "the request parameter cache_salt")
+    return value
+
+
+def _check_encodable(text: str, name: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+        raise InvalidArgumentError(
+            f"{name} has {half!r}, half of a surrogate pair; whole characters are accepted"
+        ) from None

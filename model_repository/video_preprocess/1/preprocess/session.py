@@ -8,20 +8,21 @@ import threading
 import time
 import uuid
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from preprocess.chunks import Chunk, data_chunks, empty_chunk, prompt_chunk
 from preprocess.credits import Credits, SessionOver
 from preprocess.digests import patch_digests
-from preprocess.errors import RequestError, UnavailableError
+from preprocess.errors import RequestError, UnavailableError, machine_resources
 from preprocess.media import Library
 from preprocess.overview import overview
 from preprocess.plan import make_plan
 from preprocess.prompt import PromptWriter
 from preprocess.request import Inputs, Limits, Request, parse_request
 from preprocess.settings import Settings
+from preprocess.signing import Signer
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +52,13 @@ class Stage:
 
 
 class Outbox:
-    """Numbers what a session sends, and sends heartbeats between: the one place where responses of two threads meet."""
+    """Numbers and signs what a session sends, and sends heartbeats between: where responses of two threads meet."""
 
-    def __init__(self, sender: Sender, session: str, heartbeat: Chunk) -> None:
+    def __init__(self, sender: Sender, session: str, heartbeat: Chunk, signer: Signer) -> None:
         self._sender = sender
         self.session = session
         self._heartbeat = heartbeat
+        self._signer = signer
         self._lock = threading.Lock()
         self._next = 0
         self._sent = 0.0
@@ -66,6 +68,11 @@ class Outbox:
         with self._lock:
             self._send(chunk, index=self._next, **header)
             self._next += 1
+
+    def show(self, chunk: Chunk, **header: Any) -> None:
+        """Sends what a client reads, with a header that is not signed: nothing for stage 3."""
+        with self._lock:
+            self._sender.send(json.dumps({"session": self.session, **header}), chunk)
 
     def beat(self, after_seconds: float) -> None:
         """Sends a heartbeat if a chunk was sent, but nothing for so long, and nothing is being sent right now."""
@@ -87,7 +94,8 @@ class Outbox:
 
     def _send(self, chunk: Chunk, **header: Any) -> None:
         self._sent = time.monotonic()
-        self._sender.send(json.dumps({"session": self.session, "sent": self._sent, **header}), chunk)
+        text = json.dumps({"session": self.session, "sent": self._sent, **header})
+        self._sender.send(self._signer.signed(text, chunk.token_ids, chunk.positions), chunk)
 
 
 def serve(inputs: Inputs, stage: Stage, outbox: Outbox, stopping: threading.Event) -> None:
@@ -97,10 +105,12 @@ def serve(inputs: Inputs, stage: Stage, outbox: Outbox, stopping: threading.Even
         with ExitStack() as ending:
             try:
                 request = parse_request(inputs, stage.limits)
+                stage = _own(stage, request.cache_salt)
                 if request.look:
                     _look(request, stage, outbox, stopping)
                 else:
-                    credits = Credits(stage.credits_directory, outbox.session, stopping)
+                    with machine_resources():
+                        credits = Credits(stage.credits_directory, outbox.session, stopping)
                     ending.callback(credits.close)
                     _run(request, stage, outbox, credits)
             except SessionOver:
@@ -116,9 +126,17 @@ def serve(inputs: Inputs, stage: Stage, outbox: Outbox, stopping: threading.Even
         log.exception("session %s could not be closed", outbox.session)
 
 
+def _own(stage: Stage, cache_salt: str) -> Stage:
+    """The stage as an owner sees it: with a memory of what was read for the same owner."""
+    memory = stage.library.memory
+    if memory is None:
+        return stage
+    return replace(stage, library=replace(stage.library, memory=replace(memory, cache_salt=cache_salt)))
+
+
 def _look(request: Request, stage: Stage, outbox: Outbox, stopping: threading.Event) -> None:
     plan = make_plan(request, stage.settings, stage.writer, stage.library, lambda: _check_running(stopping))
-    outbox.send(empty_chunk(stage.settings), look=overview(plan, stage.settings))
+    outbox.show(empty_chunk(stage.settings), look=overview(plan, stage.settings))
 
 
 def _run(request: Request, stage: Stage, outbox: Outbox, credits: Credits) -> None:
@@ -128,6 +146,7 @@ def _run(request: Request, stage: Stage, outbox: Outbox, credits: Credits) -> No
         "stream": request.stream,
         "progress": request.progress,
         "sampling_parameters": request.sampling_parameters,
+        "cache_salt": request.cache_salt,
     }
     outbox.send(empty_chunk(stage.settings), open=opening)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -21,6 +20,8 @@ MAX_FILE_BYTES = 8 << 20
 MAX_LINES = 50_000
 MAX_CHARACTERS = 400
 """Of a line: what is longer is cut."""
+MAX_ALL_CHARACTERS = 4 << 20
+"""Of all lines: a day of speech has a third of it. Lines that come after are left out."""
 
 Choice = bool | str
 """Which subtitles are wanted: True for those that a player would show first, False for none, or a language tag."""
@@ -30,8 +31,10 @@ _TEXT_CODECS = ("mov_text", "srt", "subrip", "ass", "ssa", "webvtt", "text")
 # Encodings that subtitle files without Unicode are in: with fewer to choose from, short files are told apart better.
 _ENCODINGS = ["cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp874"]
 _ENCODINGS += ["gb18030", "big5", "shift_jis", "euc_kr"]
-_UNSEEN = ("Cc", "Cs")
-"""Categories of characters that have no place in a text: controls, halves of surrogate pairs."""
+# Characters that have no place in a text: controls that are no white space (Unicode's Cc), halves of surrogate pairs.
+_UNSEEN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]+")
+_SHOWN = 20
+"""Characters of a track's language in a message: a file may say anything."""
 _MAX_FILE_LINE = 4096
 """Characters of a line of a file: what is longer is cut, because parsing takes time that grows with its square."""
 
@@ -66,7 +69,7 @@ def choose_track(container: av.container.InputContainer, choice: Choice, name: s
     for track in tracks:
         if (track.language or "").lower() == choice.lower():
             return track
-    languages = ", ".join(sorted({track.language or "no language" for track in tracks})) or "none"
+    languages = ", ".join(sorted({(track.language or "no language")[:_SHOWN] for track in tracks})) or "none"
     raise InvalidArgumentError(f"video_options.subtitles is {shown(choice)}; {name} has text tracks in: {languages}")
 
 
@@ -110,14 +113,15 @@ def packet_lines(packet: av.Packet, zero_seconds: float) -> Iterator[Line]:
 def tidy(lines: Iterable[Line]) -> tuple[Line, ...]:
     """In the order in which they are shown; each text on one line; empty ones gone, and what is repeated joined."""
     tidied: list[Line] = []
+    room = MAX_ALL_CHARACTERS
     for line in sorted(lines, key=lambda line: (line.start, line.end)):
-        visible = (letter for letter in line.text if letter.isspace() or unicodedata.category(letter) not in _UNSEEN)
-        text = " ".join("".join(visible).split())[:MAX_CHARACTERS]
+        text = " ".join(_UNSEEN.sub("", line.text).split())[:MAX_CHARACTERS]
         if not text or line.end < 0:
             continue
         if tidied and tidied[-1].text == text and line.start <= tidied[-1].end:
             tidied[-1] = replace(tidied[-1], end=max(tidied[-1].end, line.end))
-        elif len(tidied) < MAX_LINES:
+        elif len(tidied) < MAX_LINES and len(text) <= room:
+            room -= len(text)
             tidied.append(Line(max(line.start, 0.0), max(line.end, line.start, 0.0), text, line.label))
     return tuple(tidied)
 

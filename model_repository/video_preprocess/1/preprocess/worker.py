@@ -37,7 +37,7 @@ ALIVE_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
 
 
-def main(end: int, parent: int, memory_bytes: int, cpu_seconds: int) -> None:
+def main(end: int, parent: int, memory_bytes: int) -> None:
     """Serves on the descriptor `end` until the stage, the process `parent`, hangs up or is gone."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -55,7 +55,7 @@ def main(end: int, parent: int, memory_bytes: int, cpu_seconds: int) -> None:
             continue
         used = resource.getrusage(resource.RUSAGE_SELF)
         spent = int(used.ru_utime + used.ru_stime) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (spent + cpu_seconds, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + task.values["cpu_seconds"], resource.RLIM_INFINITY))
         exchange.send(_answer(task, exchange))
 
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,10 @@ class WorkerLimits:
 
     memory_bytes: int = 4 << 30
     """Of address space."""
+    task_cpu_seconds: int = 30
+    """For any task; more for what there is to read and to decode (allowance.py)."""
     cpu_seconds: int = 1800
+    """For the largest task."""
     stall_seconds: float = 30.0
     """Without any progress, as a codec in an endless loop makes none."""
 
@@ -60,17 +63,21 @@ class Worker:
 
     def __init__(self, limits: WorkerLimits) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with ExitStack() as failing, theirs:
+            failing.callback(ours.close)
             end = theirs.fileno()
             folder = str(Path(__file__).resolve().parents[1])
-            arguments = map(str, (end, os.getpid(), limits.memory_bytes, limits.cpu_seconds))
+            arguments = map(str, (end, os.getpid(), limits.memory_bytes))
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, folder, *arguments],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[end],
                 env={**os.environ, **_FRUGAL},
             )
-        self._exchange = Exchange(ours)
+            failing.callback(self._process.wait)
+            failing.callback(self._process.kill)
+            self._exchange = Exchange(ours)
+            failing.pop_all()
         self._exchange.give_up_after(limits.stall_seconds)
         self._limits = limits
         self.tasks = 0
@@ -144,7 +151,8 @@ class Worker:
         name = task.values["name"]
         if status == signal.SIGXCPU:
             return ResourceExhaustedError(
-                f"{name} takes more than {self._limits.cpu_seconds} s of processor time to read"
+                f"{name} takes more than {task.values['cpu_seconds']} s of processor time to read,"
+                " the most accepted for a file of its size and as many pictures"
             )
         if status == signal.SIGKILL:
             return UnavailableError(f"the process that read {name} was killed, perhaps for want of memory")
@@ -157,11 +165,13 @@ class Workers:
 
     def __init__(self, count: int, limits: WorkerLimits) -> None:
         self._count = count
-        self._limits = limits
+        self.limits = limits
         self._idle: list[Worker] = []
         self._started = 0
         self._waiting = 0
         self._stopping = False
+        self._start_error: OSError | None = None
+        """Why the last worker could not be started."""
         self._changed = threading.Condition()
         # A worker ends with the thread that started it (PR_SET_PDEATHSIG): it is one that stays.
         self._starter = threading.Thread(target=self._keep_started, name="workers", daemon=True)
@@ -169,7 +179,10 @@ class Workers:
 
     @contextmanager
     def lend(self, interrupt: Callable[[], None]) -> Iterator[Worker]:
-        """A worker for one task, waited for if need be. One that is not free again afterwards is ended."""
+        """A worker for one task, waited for if need be. One that is not free again afterwards is ended.
+
+        Raises ResourceExhaustedError where none can be started for as long as a worker may stall.
+        """
         worker = self._take(interrupt)
         try:
             yield worker
@@ -185,6 +198,7 @@ class Workers:
             worker.end()
 
     def _take(self, interrupt: Callable[[], None]) -> Worker:
+        deadline = time.monotonic() + self.limits.stall_seconds
         with self._changed:
             self._waiting += 1
             self._changed.notify_all()
@@ -195,6 +209,11 @@ class Workers:
                         if worker.is_alive():
                             return worker
                         self._end(worker)
+                    if self._start_error is not None and time.monotonic() > deadline:
+                        raise ResourceExhaustedError(
+                            f"no process that reads media could be started for {self.limits.stall_seconds:g} s"
+                            f" ({self._start_error.strerror}); retry later"
+                        )
                     self._changed.wait(_POLL_SECONDS)
                     interrupt()
             finally:
@@ -221,10 +240,12 @@ class Workers:
                     self._changed.wait()
                     continue
                 try:
-                    self._idle.append(Worker(self._limits))
+                    self._idle.append(Worker(self.limits))
                 except OSError as error:
                     log.warning("a worker could not be started: %s", error)
+                    self._start_error = error
                     self._changed.wait(_RETRY_SECONDS)
                     continue
+                self._start_error = None
                 self._started += 1
                 self._changed.notify_all()

@@ -32,7 +32,9 @@ class _Item:
     rows: torch.Tensor
 
 
-def hand_over(prompt: CollectedPrompt, next_position: int, tokenizer: Tokenizer, *, layouts: bool) -> Handover:
+def hand_over(
+    prompt: CollectedPrompt, next_position: int, tokenizer: Tokenizer, *, layouts: bool, cache_salt: str
+) -> Handover:
     """Fresh handles for `prompt`: the consumer unlinks each one after reading it.
 
     With layouts, token ids go over as they are and a handle has the rows of a whole piece. Without, the prompt goes
@@ -53,7 +55,7 @@ def hand_over(prompt: CollectedPrompt, next_position: int, tokenizer: Tokenizer,
     parameters = DisaggregatedParams(
         request_type="context_and_generation",
         multimodal_embedding_handles=[_handle(item.rows) for item in items],
-        multimodal_hashes=[_hash(item.rows) for item in items],
+        multimodal_hashes=[_hash(item.rows, cache_salt) for item in items],
         mrope_position_ids_handle=_handle(positions),
         mrope_position_deltas_handle=_handle(delta),
         **({"multimodal_layout": _layout(token_ids, items)} if layouts else {}),
@@ -76,9 +78,10 @@ def _handle(tensor: torch.Tensor) -> dict[str, Any]:
     return handle
 
 
-def _hash(rows: torch.Tensor) -> list[int]:
-    """Eight 32-bit integers that stand for the content: equal rows share KV blocks."""
-    digest = hashlib.sha256(rows.contiguous().view(torch.uint8).numpy().tobytes()).digest()
+def _hash(rows: torch.Tensor, cache_salt: str) -> list[int]:
+    """Eight 32-bit integers that stand for the content and its owner: equal rows of one owner share KV blocks."""
+    content = rows.contiguous().view(torch.uint8).numpy().tobytes()
+    digest = hashlib.blake2b(content, key=hashlib.sha256(cache_salt.encode()).digest(), digest_size=32).digest()
     return np.frombuffer(digest, np.int32).tolist()
 
 

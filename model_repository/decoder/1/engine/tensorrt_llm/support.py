@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from dataclasses import dataclass
 
@@ -15,11 +16,13 @@ class Support:
     """layouts: expanded token ids with exact runs are taken, so that nothing is tokenised again.
 
     encoder_argument: `LLM` has an argument that leaves out the vision tower; before it, an environment variable did.
+    cache_salt: `generate_async` takes the owner of what is cached; without it nothing may be shared between requests.
     """
 
     version: str
     layouts: bool
     encoder_argument: bool
+    cache_salt: bool
 
 
 def probe() -> Support:
@@ -47,4 +50,5 @@ def probe() -> Support:
         version=tensorrt_llm.__version__,
         layouts="multimodal_layout" in fields,
         encoder_argument="disable_mm_encoder" in TorchLlmArgs.model_fields,
+        cache_salt="cache_salt" in inspect.signature(tensorrt_llm.LLM.generate_async).parameters,
     )

@@ -185,6 +185,7 @@ class TensorRTLLMEngine:
             session.request.next_position,
             self._tokenizer,
             layouts=self._support.layouts,
+            cache_salt=session.request.cache_salt,
         )
         from tensorrt_llm import SamplingParams
 
@@ -201,6 +202,7 @@ class TensorRTLLMEngine:
                 SamplingParams(**arguments),
                 disaggregated_params=handover.disaggregated_params,
                 streaming=True,
+                **({"cache_salt": session.request.cache_salt or None} if self._support.cache_salt else {}),
             )
         return _outputs(session.result, handover.kept)
 
@@ -297,6 +299,9 @@ def create_engine(settings: Settings, listener: Listener) -> TensorRTLLMEngine:
     cache_tokens, max_length = arguments["kv_cache_config"]["max_tokens"], arguments["max_seq_len"]
     if support.encoder_argument:
         arguments["disable_mm_encoder"] = True
+    if not support.cache_salt:
+        logger.warning("TensorRT-LLM %s cannot tell owners apart: no request reuses another's blocks", support.version)
+        arguments["kv_cache_config"]["enable_block_reuse"] = False
     logger.info("TensorRT-LLM %s, layouts: %s, arguments: %s", support.version, support.layouts, arguments)
     llm = LLM(model=str(settings.checkpoint), **arguments)
     return TensorRTLLMEngine(llm, support, settings, listener, cache_tokens=cache_tokens, max_length=max_length)

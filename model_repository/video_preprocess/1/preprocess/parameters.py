@@ -1,0 +1,115 @@
+"""The parameters of config.pbtxt, checked once at start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from preprocess.directories import default_directory
+from preprocess.media import MAX_REQUEST_PIXELS, MAX_SECONDS
+from preprocess.request import Limits
+from preprocess.workers import WorkerLimits
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """See config.pbtxt for what each one means."""
+
+    checkpoint: Path
+    media_root: Path | None
+    credits_directory: Path
+    context_length: int | None
+    chunk_tokens: int
+    heartbeat_seconds: float
+    max_requests: int
+    max_attachments: int
+    max_frame_pixels: int
+    memory_directory: Path
+    memory_bytes: int = 0
+    max_request_pixels: int = MAX_REQUEST_PIXELS
+    max_text_bytes: int = 4 << 20
+    max_bytes_in_flight: int | None = None
+    """None: a quarter of this machine's memory."""
+    max_video_seconds: float = MAX_SECONDS
+    speech_model: Path | None = None
+    workers: int = 2
+    worker_limits: WorkerLimits = field(default_factory=WorkerLimits)
+
+    @property
+    def limits(self) -> Limits:
+        """What a request may carry."""
+        return Limits(self.max_attachments, self.max_text_bytes)
+
+    @classmethod
+    def from_config(cls, values: Mapping[str, str], version_folder: Path) -> Parameters:
+        """From the strings of config.pbtxt; raises ValueError naming the parameter, its value and what is accepted."""
+        read = _Reader(values)
+
+        def directory(purpose: str) -> Path:
+            return read.optional_path(f"{purpose}_directory") or default_directory(purpose)
+
+        return cls(
+            checkpoint=version_folder / read.text("checkpoint"),
+            media_root=read.optional_path("media_root"),
+            credits_directory=directory("credits"),
+            context_length=read.optional_integer("context_length", 1),
+            chunk_tokens=read.integer("chunk_tokens", 1),
+            heartbeat_seconds=read.seconds("heartbeat_seconds"),
+            max_requests=read.integer("max_requests", 1),
+            max_attachments=read.integer("max_attachments", 0),
+            max_frame_pixels=read.integer("max_frame_pixels", 1),
+            memory_directory=directory("memory"),
+            memory_bytes=read.integer("memory_bytes", 0),
+            max_request_pixels=read.integer("max_request_pixels", 1),
+            max_text_bytes=read.integer("max_text_bytes", 1),
+            max_bytes_in_flight=read.optional_integer("max_bytes_in_flight", 1),
+            max_video_seconds=read.seconds("max_video_seconds"),
+            speech_model=read.optional_path("speech_model"),
+            workers=read.integer("workers", 1),
+            worker_limits=WorkerLimits(
+                memory_bytes=read.integer("worker_memory_bytes", 1),
+                task_cpu_seconds=read.integer("worker_task_cpu_seconds", 1),
+                cpu_seconds=read.integer("worker_cpu_seconds", 1),
+                stall_seconds=read.seconds("worker_stall_seconds"),
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    values: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        value = self._value(name)
+        if not value:
+            raise ValueError(f"parameter {name} is empty; a value is needed")
+        return value
+
+    def integer(self, name: str, low: int) -> int:
+        value = self.text(name)
+        # Of longer ones Python makes no integer, and none of them fits where it goes.
+        if not value.isascii() or not value.isdigit() or len(value) > 18 or int(value) < low:
+            raise ValueError(f"parameter {name} is {value!r}; an integer of at least {low} is accepted")
+        return int(value)
+
+    def optional_integer(self, name: str, low: int) -> int | None:
+        return self.integer(name, low) if self._value(name) else None
+
+    def optional_path(self, name: str) -> Path | None:
+        value = self._value(name)
+        return Path(value) if value else None
+
+    def seconds(self, name: str) -> float:
+        value = self.text(name)
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"parameter {name} is {value!r}; a number of seconds above 0 is accepted")
+        return seconds
+
+    def _value(self, name: str) -> str:
+        return self.values.get(name, "").strip()

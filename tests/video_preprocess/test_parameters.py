@@ -1,0 +1,64 @@
+"""The parameters of config.pbtxt: what is refused at the start, by name, and what an empty one means."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from preprocess import parameters
+from preprocess.parameters import Parameters
+from preprocess.workers import WorkerLimits
+
+DELIVERED = dict(
+    re.findall(
+        r'key: "(\w+)" value: \{ string_value: "([^"]*)" \}',
+        (Path(parameters.__file__).parents[2] / "config.pbtxt").read_text(),
+    )
+)
+
+
+def test_the_delivered_configuration_is_what_the_code_has_as_its_defaults() -> None:
+    read = Parameters.from_config(DELIVERED, Path("/version"))
+    assert read == Parameters(
+        checkpoint=Path("/version/checkpoint"),
+        media_root=None,
+        credits_directory=read.credits_directory,
+        context_length=None,
+        chunk_tokens=1024,
+        heartbeat_seconds=1.0,
+        max_requests=256,
+        max_attachments=256,
+        max_frame_pixels=1 << 26,
+        memory_directory=read.memory_directory,
+        memory_bytes=4 << 30,
+        worker_limits=WorkerLimits(),
+    )
+    assert read.memory_directory.name == f"qwen3_vl_memory_{os.getuid()}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("max_requests", "0", "an integer of at least 1"),
+        ("max_requests", "many", "an integer of at least 1"),
+        ("chunk_tokens", "-5", "an integer of at least 1"),
+        ("chunk_tokens", "1e3", "an integer of at least 1"),
+        ("workers", "0", "an integer of at least 1"),
+        ("max_request_pixels", "0", "an integer of at least 1"),
+        ("max_bytes_in_flight", "none", "an integer of at least 1"),
+        ("max_text_bytes", "9" * 5000, "an integer of at least 1"),
+        ("context_length", "0", "an integer of at least 1"),
+        ("memory_bytes", "-1", "an integer of at least 0"),
+        ("heartbeat_seconds", "nan", "a number of seconds above 0"),
+        ("heartbeat_seconds", "0", "a number of seconds above 0"),
+        ("worker_stall_seconds", "inf", "a number of seconds above 0"),
+        ("max_video_seconds", "a day", "a number of seconds above 0"),
+        ("checkpoint", " ", "a value"),
+        ("worker_task_cpu_seconds", "", "a value"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(name: str, value: str, accepted: str) -> None:
+    with pytest.raises(ValueError, match=f"^parameter {name} is .*; {accepted} is (accepted|needed)$"):
+        Parameters.from_config({**DELIVERED, name: value}, Path("/version"))
