@@ -10,6 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 CHUNKS_IN_FLIGHT = 4
+SIGNATURE_BYTES = 64
 
 
 class TritonPythonModel:
@@ -22,7 +23,7 @@ class TritonPythonModel:
         return [self._take(request) for request in requests]
 
     def _take(self, request: Any) -> Any:
-        header = json.loads(pb_utils.get_input_tensor_by_name(request, "chunk_header").as_numpy()[0])
+        header = json.loads(pb_utils.get_input_tensor_by_name(request, "chunk_header").as_numpy()[0][SIGNATURE_BYTES:])
         patches = pb_utils.get_input_tensor_by_name(request, "patches").as_numpy()
         # Stage 1 may have gone: that is its affair.
         with contextlib.suppress(OSError):

@@ -1,5 +1,6 @@
 """Stage 1's side of a session, with a prompt that is drawn: see "How a session lives and ends" in model_repository."""
 
+import hashlib
 import json
 import os
 import select
@@ -36,11 +37,13 @@ class TritonPythonModel:
         positions = np.tile(np.arange(prompt_tokens, dtype=np.int32), (3, 1))
 
         def send(begin: int, end: int, header: dict[str, Any]) -> None:
-            text = json.dumps({"session": session, "sent": time.monotonic(), **header})
+            text = json.dumps({"session": session, "sent": time.monotonic(), **header}).encode()
+            ids, places = token_ids[begin:end].copy(), positions[:, begin:end].copy()
+            signed = _signature((self._directory / "key").read_bytes(), text, ids, places).encode() + text
             tensors = [
-                pb_utils.Tensor("chunk_header", np.array([text.encode()], dtype=object)),
-                pb_utils.Tensor("token_ids", token_ids[begin:end].copy()),
-                pb_utils.Tensor("positions", positions[:, begin:end].copy()),
+                pb_utils.Tensor("chunk_header", np.array([signed], dtype=object)),
+                pb_utils.Tensor("token_ids", ids),
+                pb_utils.Tensor("positions", places),
             ]
             sender.send(pb_utils.InferenceResponse(tensors))
 
@@ -48,7 +51,7 @@ class TritonPythonModel:
         os.mkfifo(path, 0o600)
         pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            asked = {"stream": True, "progress": False, "sampling_parameters": sampling}
+            asked = {"stream": True, "progress": False, "sampling_parameters": sampling, "cache_salt": ""}
             send(0, 0, {"index": 0, "open": asked})
             plan = {"prompt_tokens": prompt_tokens, "video_tokens": 0, "next_position": prompt_tokens}
             send(0, prompt_tokens, {"index": 1, "plan": {**plan, "media": [], "digests": []}})
@@ -59,6 +62,15 @@ class TritonPythonModel:
             os.close(pipe)
             path.unlink(missing_ok=True)
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def _signature(key: bytes, *parts: bytes | np.ndarray) -> str:
+    """As stage 1 signs; the key is stage 3's, which is loaded before it is asked."""
+    told = hashlib.blake2b(key=key, digest_size=32)
+    for part in parts:
+        content = bytes(part)
+        told.update(len(content).to_bytes(8, "little") + content)
+    return told.hexdigest()
 
 
 def _read_until(pipe: int, mark: bytes) -> bytes:
