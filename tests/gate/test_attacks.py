@@ -126,6 +126,32 @@ def test_messages_and_bodies_above_the_bounds(triton, log):
         assert wire.engine_state(small.grpc)
 
 
+def test_streams_that_ask_nothing_keep_nobody_out(triton, log):
+    """Each on a connection of its own, which is what others then lack."""
+    with opened(triton, log, max_connections=32) as small, contextlib.ExitStack() as clients:
+        held = threading.Event()
+        clients.callback(held.set)
+
+        def nothing() -> Iterator[bytes]:
+            held.wait()
+            yield from ()
+
+        for _ in range(31):
+            channel = grpc.insecure_channel(small.grpc, options=[("grpc.use_local_subchannel_pool", 1)])
+            clients.enter_context(channel)
+            channel.stream_stream(STREAM)(nothing())
+        deadline = time.monotonic() + 60
+        for _ in range(4):
+            while True:
+                with (
+                    contextlib.suppress(grpc.RpcError),
+                    grpc.insecure_channel(small.grpc, options=[("grpc.use_local_subchannel_pool", 1)]) as channel,
+                ):
+                    channel.unary_unary(f"{SERVICE}ServerLive")(b"", timeout=5, wait_for_ready=True)
+                    break
+                assert time.monotonic() < deadline
+
+
 def test_bodies_that_are_held_leave_room_for_short_requests(triton, log):
     """Four clients send nearly all of their bodies, and wait."""
     with (
@@ -141,11 +167,11 @@ def test_bodies_that_are_held_leave_room_for_short_requests(triton, log):
 
 
 def test_streams_that_ask_nothing_give_way(triton, log):
-    """As many as may be open are; a client that asks takes the place of one after some seconds."""
+    """As many as may be open are; one of them leaves its place to clients that ask, after some seconds."""
     with opened(triton, log, max_calls=4) as small, grpc.insecure_channel(small.grpc) as channel:
         ended = threading.Event()
         idle = [channel.stream_stream(STREAM)(_nothing(ended), timeout=60) for _ in range(4)]
-        wait_until(lambda: not _answers(small.grpc), 30)
+        wait_until(lambda: any(stream.done() for stream in idle), 60)
         wait_until(lambda: _answers(small.grpc), 30)
         codes = [stream.code() if stream.done() else None for stream in idle]
         ended.set()

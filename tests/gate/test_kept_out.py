@@ -125,6 +125,25 @@ def test_requests_that_are_not_what_clients_ask(gate, refused, why):
     assert why in response.error_message
 
 
+PARAMETERS = {"classification": 1, "binary_data": True, "anything": "x"}
+
+
+@pytest.mark.parametrize("model", ["qwen3_vl", "decoder", "video_preprocess"])
+@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.usefixtures("unharmed")
+def test_tensors_with_parameters(gate, model, name):
+    """Triton 2.51 ends by an output of text that is asked for by `classification`."""
+    stop = ("stop", "BOOL", [1], b"\0")
+    request = asked(model, stop if model == "decoder" else ("text_input", "BYTES", [1], string(b"hi")))
+    request.parameters["look"].bool_param = model == "video_preprocess"
+    output = "chunk_header" if model == "video_preprocess" else "usage"
+    kind = {int: "int64_param", bool: "bool_param", str: "string_param"}[type(PARAMETERS[name])]
+    setattr(request.outputs.add(name=output).parameters[name], kind, PARAMETERS[name])
+    (response,) = tell(gate.grpc, request)
+    assert name in response.error_message
+    assert "tensors without parameters are accepted" in response.error_message
+
+
 @pytest.mark.parametrize("kind", ["inputs", "outputs", "request"])
 def test_tensors_in_shared_memory(gate, kind):
     request = asked("qwen3_vl", TEXT)

@@ -15,6 +15,8 @@ from server.gate.settings import GateSettings
 _SWEEP_SECONDS = 0.2
 # A call that has just come has had no time to ask.
 _YOUNG_SECONDS = 5.0
+# Of the calls, or connections, that may be: with more, those that ask nothing give way before others are refused.
+_CROWDED = 0.75
 # A message is there three times while it is handed on: as gRPC received it, as bytes, and as gRPC sends it.
 _COPIES = 3
 # What the gate itself and its many small calls may take.
@@ -53,6 +55,7 @@ class Calls:
     def __init__(self, settings: GateSettings) -> None:
         self._settings = settings
         self._open: set[Call] = set()
+        self._crowd = int(_CROWDED * min(settings.max_calls, settings.max_connections))
         self._max_allocated_bytes = _OWN_BYTES + _COPIES * settings.max_held_bytes
 
     def open(self, task: asyncio.Task[object]) -> Call | None:
@@ -69,12 +72,14 @@ class Calls:
         self._open.discard(call)
 
     async def sweep(self) -> None:
-        """Ends calls that stand still, and, when memory runs short, those whose requests have not arrived yet."""
+        """Ends calls that stand still, and, when places or memory run short, those that wait for no answer."""
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = time.monotonic()
             for call in self._open:
                 self._end_still(call, now)
+            if (excess := len(self._open) - self._crowd) > 0:
+                self._make_room(excess, _YOUNG_SECONDS, "others need its place")
             if allocated_bytes() > self._max_allocated_bytes:
                 reason = "the gate is out of memory for requests: try again later"
                 self._make_room(1 + len(self._open) // 4, 0.0, reason)

@@ -52,7 +52,7 @@ _CHANNEL_OPTIONS = (
 )
 _HEAD_BYTES = 16 * 2**10
 # A connection without a call; clients connect again when they ask again.
-_CONNECTION_IDLE_SECONDS = 60.0
+_CONNECTION_IDLE_SECONDS = 10.0
 
 Context = Any
 Ended = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]
@@ -181,7 +181,8 @@ class GrpcDoor:
                 return
             # Not kept until the next one has come.
             del message
-        with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+        # gRPC has no public name for what it raises when Triton has gone.
+        with contextlib.suppress(Exception):
             await upstream.done_writing()
 
     async def _ask_one(self, message: bytes, upstream: Any, call: Call) -> None:
@@ -225,12 +226,14 @@ class GrpcDoor:
         """Ends what a client has left behind: its requests are stopped before the call to Triton is cancelled."""
         asking.cancel()
         await asyncio.wait([asking])
-        with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
-            await upstream.done_writing()
-        if call.awaited > 0:
-            await asyncio.gather(*(self.stop(request_id) for request_id in call.ids))
-        await asyncio.wait([answering], timeout=_ENDING_SECONDS)
-        upstream.cancel()
+        try:
+            with contextlib.suppress(Exception):
+                await upstream.done_writing()
+            if call.awaited > 0:
+                await asyncio.gather(*(self.stop(request_id) for request_id in call.ids))
+            await asyncio.wait([answering], timeout=_ENDING_SECONDS)
+        finally:
+            upstream.cancel()
         await asyncio.wait([answering])
 
     async def admit(self, work: Callable[[Context, Call], Awaitable[None]], context: Context) -> None:
