@@ -59,7 +59,7 @@ SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSIT
 .PHONY: help env demo serve api webui engines test lint parity accuracy fuzz-engine fuzz-media fuzz-api \
 	bench-batching bench-engine bench-followup bench-memory bench-sampling bench-answers bench-ingest \
 	bench-summaries bench-context bench-overlap bench-quantisation bench-gpu bench-gpu-vision load load-sweep \
-	load-users load-web load-batching load-report load-sizing soak overload chaos lock audit clean
+	load-users load-web load-batching load-report load-sizing soak overload chaos attack fuzz-tensors lock audit clean
 
 help: ## Show this help
 	@echo 'make TARGET [VARIABLE=value ...]'
