@@ -44,9 +44,9 @@ class Asked:
     visual: np.ndarray
     digests: tuple[str, ...]
 
-    def request(self, max_tokens: int) -> Request:
+    def request(self, max_tokens: int, cache_salt: str = "") -> Request:
         next_position = int(self.positions.max()) + 1
-        return Request(self.token_ids, self.positions, self.digests, next_position, greedy(max_tokens))
+        return Request(self.token_ids, self.positions, self.digests, next_position, greedy(max_tokens), cache_salt)
 
     def piece(self, begin: int, end: int) -> PromptPiece:
         first, stop = int(self.visual[:begin].sum()), int(self.visual[:end].sum())
@@ -144,6 +144,8 @@ class Schedule:
         self._requests = {
             str(n): (draw.randrange(len(model.asked)), draw.randint(1, MOST_TOKENS)) for n in range(draw.randint(1, 8))
         }
+        owners = draw.choice([[""], ["alice"], ["", "alice", "bob"]])
+        self._owners = {session: draw.choice(owners) for session in self._requests}
         longest = max(len(model.asked[number].token_ids) + most for number, most in self._requests.values())
         max_batch = draw.randint(1, 4)
         self._engine = model.engine(
@@ -156,6 +158,7 @@ class Schedule:
             max_batch=max_batch,
             max_step_tokens=max_batch + draw.choice([1, 7, 40, 200]),
             prefix_cache=draw.random() < 0.9,
+            owner_share=draw.choice([0.1, 0.5, 1.0]),
         )
         self._engine._scheduler.prefill_share = share = draw.choice([1, 7, 256])
         # A step that is computed is told with the next one. With a share for everyone, nobody waits for a turn.
@@ -190,7 +193,7 @@ class Schedule:
         self._answers[session] = Answer()
         self._fed[session] = 0
         self._order.append(session)
-        self._engine.open(session, self._model.asked[number].request(most))
+        self._engine.open(session, self._model.asked[number].request(most, self._owners[session]))
 
     def _feed(self, session: str) -> None:
         asked, answer = self._model.asked[self._requests[session][0]], self._answers[session]
@@ -237,7 +240,8 @@ class Schedule:
         answer(event)
         assert not answer.error, answer.error
         if answer.admitted and not was_admitted:
-            waiting = [s for s in self._order if s not in self._cancelled and not self._answers[s].admitted]
+            own = [s for s in self._order if self._owners[s] == self._owners[session]]
+            waiting = [s for s in own if s not in self._cancelled and not self._answers[s].admitted]
             assert not waiting or self._order.index(session) < self._order.index(waiting[0]), "the queue was jumped"
 
     def _check_end(self) -> None:
@@ -251,7 +255,7 @@ class Schedule:
         assert (state.blocks_free, state.sessions, state.waiting) == (state.blocks_total, 0, 0), state
         # A cache that is asked for everything gives everything: nothing that it keeps is lost.
         number, _ = self._requests["0"]
-        self._answers["everything"] = Answer()
+        self._answers["everything"], self._owners["everything"] = Answer(), ""
         self._engine.open("everything", self._model.asked[number].request(10_000))
         assert self._answers["everything"].admitted
         assert self._engine.state().blocks_free == 0

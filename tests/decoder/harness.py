@@ -178,6 +178,7 @@ def make_settings(checkpoint: Path, **changes: object) -> Settings:
         context_length=None,
         max_step_tokens=1024,
         max_batch=64,
+        owner_share=0.5,
         max_waiting=256,
         chunks_in_flight=4,
         credits_directory=Path("/nonexistent"),

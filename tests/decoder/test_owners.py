@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from decoder.harness import Harness, greedy, make_prompt
+from engine.errors import RequestError
 
 StartHarness = Callable[..., Harness]
 BLOCK = 16
@@ -43,3 +45,37 @@ def test_false_features_of_one_owner_are_not_another_s(harness: StartHarness, ch
     # What is false stays with who told it.
     own = running.ask(prompt, greedy(8), cache_salt="mallory")
     assert (own.held, own.ids) == (len(prompt.token_ids) // BLOCK * BLOCK, answer.ids)
+
+
+def test_who_fills_its_share_keeps_nobody_waiting(harness: StartHarness, checkpoint: Path) -> None:
+    running, prompt = harness(max_batch=4, max_waiting=4), make_prompt(checkpoint, seed=6, frames=0, greedy_tokens=8)
+    mine = [running.open(f"mallory {n}", prompt, greedy(512), cache_salt="mallory") for n in range(4)]
+    assert [answer.admitted for answer in mine] == [True, True, False, False]
+    with pytest.raises(RequestError, match=r"resource_exhausted: 2 requests of this owner .*; retry in \d+ s$"):
+        running.open("mallory 4", prompt, greedy(512), cache_salt="mallory")
+    alice = running.start("alice", prompt, greedy(8), cache_salt="alice")
+    assert alice.admitted
+    assert alice.over.wait(60)
+    assert alice.ids == list(prompt.greedy)
+    assert running.open("everybody's", prompt, greedy(8)).admitted
+    assert [answer.places for answer in mine] == [[], [], [1], [2]]
+    for name in ("mallory 0", "mallory 2", "everybody's"):
+        running.engine.cancel(name)
+    # Blocks of a session that runs come back with the engine's next step.
+    while not mine[3].admitted:
+        assert running.events.get(timeout=60)
+    running.engine.cancel("mallory 1")
+    running.engine.cancel("mallory 3")
+    running.wait_until_free()
+
+
+def test_blocks_that_an_owner_s_requests_share_count_once(harness: StartHarness, checkpoint: Path) -> None:
+    prompt = make_prompt(checkpoint, seed=6, frames=0, words=40, greedy_tokens=8)
+    blocks = -(-(len(prompt.token_ids) + 7) // BLOCK)
+    running = harness(kv_cache_tokens=2 * (blocks + 2) * BLOCK)
+    assert running.ask(prompt, greedy(8), cache_salt="alice").ids == list(prompt.greedy)
+    answers = [running.open(str(n), prompt, greedy(8), cache_salt="alice") for n in range(2)]
+    assert [answer.admitted for answer in answers] == [True, True]
+    for n in range(2):
+        running.engine.cancel(str(n))
+    running.wait_until_free()

@@ -234,6 +234,28 @@ def test_too_many_waiting_are_refused(harness: StartHarness, checkpoint: Path) -
         running.engine.cancel(name)
 
 
+def test_who_fills_its_share_keeps_nobody_waiting(harness: StartHarness, checkpoint: Path) -> None:
+    # Two of 64 places.
+    running = harness(owner_share=0.04, max_waiting=4)
+    prompt = make_prompt(checkpoint, seed=6, frames=0, words=1, greedy_tokens=8)
+    mine = [running.open(f"mallory {n}", prompt, greedy(8), cache_salt="mallory") for n in range(4)]
+    assert [answer.admitted for answer in mine] == [True, True, False, False]
+    with pytest.raises(RequestError, match=r"resource_exhausted: 2 requests of this owner .*; retry in \d+ s$"):
+        running.open("mallory 4", prompt, greedy(8), cache_salt="mallory")
+    alice = running.start("alice", prompt, greedy(8), cache_salt="alice")
+    assert alice.admitted
+    assert alice.over.wait(60)
+    assert alice.ids == list(prompt.greedy)
+    assert running.open("everybody's", prompt, greedy(8)).admitted
+    assert [answer.places for answer in mine] == [[], [], [1], [2]]
+    for name in ("mallory 0", "mallory 2", "everybody's"):
+        running.engine.cancel(name)
+    assert mine[3].admitted
+    running.engine.cancel("mallory 1")
+    running.engine.cancel("mallory 3")
+    running.wait_until_free()
+
+
 def test_feeding_returns_while_another_prompt_is_handed_over(harness: StartHarness, checkpoint: Path) -> None:
     """One prompt at a time is on the GPU with all its rows; the others wait outside, and feeding never does."""
     running, prompt = harness(), make_prompt(checkpoint, seed=5, frames=10, greedy_tokens=24)

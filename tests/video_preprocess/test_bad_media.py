@@ -201,3 +201,18 @@ def test_aspect_ratio_is_bounded(library: Library, settings: Settings) -> None:
         InvalidArgumentError, match=r"image\[0\]: a picture of 402x2 pixels has an aspect ratio above 200"
     ):
         look(Attachment("image", "image[0]", media.make_image(width=402, height=2)), library, settings)
+
+
+def test_a_place_that_changed_meanwhile_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe holds nobody up, and a link that leads outside is not followed."""
+    root = tmp_path / "media"
+    root.mkdir()
+    (tmp_path / "outside.mp4").write_bytes(b"secret")
+    os.mkfifo(root / "pipe.mp4")
+    library = Library(root, 1 << 26)
+    for place in (root / "pipe.mp4", tmp_path / "outside.mp4", Path("/dev/null")):
+        monkeypatch.setattr(Library, "_locate", lambda self, attachment, place=place: place)
+        handles = len(list(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(NotFoundError, match="no such file"), library.open_file(Attachment("video", "v", "a.mp4")):
+            pass
+        assert len(list(Path("/proc/self/fd").iterdir())) == handles

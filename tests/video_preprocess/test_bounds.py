@@ -81,6 +81,35 @@ def test_the_bytes_of_all_requests_are_bounded_and_given_back(
         eventually(lambda: asked_again(service, question, recipient()) is None)
 
 
+def test_an_owner_has_half_of_the_places(start_service: StartService, recipient: MakeRecipient) -> None:
+    service = start_service(max_requests=4)
+    mine = [recipient(ends=False) for _ in range(2)]
+    for sent in mine:
+        service.submit(Inputs(text="?", cache_salt="mine"), sent)
+    assert asked_again(service, Inputs(text="?", cache_salt="mine"), recipient()) == (
+        "resource_exhausted: 2 requests of this owner (cache_salt) are being served, as many as are accepted of one"
+        " owner, half of 4; retry in 1 s"
+    )
+    for owner in ("", "another", "a third"):
+        assert asked_again(service, Inputs(text="?", cache_salt=owner), recipient()) is None
+    eventually(lambda: all(sent.chunks and bool(sent.chunks[-1][0].get("last")) for sent in mine))
+    for sent in mine:
+        sent.end()
+        sent.wait()
+    eventually(lambda: asked_again(service, Inputs(text="?", cache_salt="mine"), recipient()) is None)
+
+
+def test_the_common_owner_may_have_all_places(start_service: StartService, recipient: MakeRecipient) -> None:
+    service = start_service(max_requests=3)
+    ours = [recipient(ends=False) for _ in range(3)]
+    for sent in ours:
+        service.submit(Inputs(text="?"), sent)
+    eventually(lambda: all(sent.chunks and bool(sent.chunks[-1][0].get("last")) for sent in ours))
+    for sent in ours:
+        sent.end()
+        assert sent.wait().error is None
+
+
 def asked_again(service: Service, inputs: Inputs, sent: Recipient) -> str | None:
     service.submit(inputs, sent)
     return sent.wait().error

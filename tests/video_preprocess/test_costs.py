@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from preprocess import edit_lists, reading
-from preprocess.errors import RequestError
+from preprocess.errors import InvalidArgumentError, RequestError
 from preprocess.media import Library
 from preprocess.messages import MAX_PARTS, Attachment
 from preprocess.prompt import PromptWriter
@@ -119,33 +119,40 @@ def test_boxes_that_lie_about_their_length_are_passed_over(tmp_path: Path, size:
             assert edit_lists.excess(file.fileno()) is None
 
 
-def test_a_small_file_gets_little_processor_time(encode: Encode, tmp_path: Path) -> None:
-    """As many edits as are accepted, each of all frames: 100 kB make an index of ten million frames."""
-    attack = media.with_edits(encode(frames=2500, key_frame_interval=9999, width=32, height=32), [(1, 10**6)] * 4096)
-    workers = Workers(1, WorkerLimits(task_cpu_seconds=2))
-    try:
-        with pytest.raises(RequestError) as caught:
-            recall_video(
-                Attachment("video", "v", attack),
-                Library(tmp_path, 1 << 26, workers=workers),
-                closer=False,
-                subtitles=False,
-                interrupt=lambda: None,
-            )
-    finally:
-        workers.shut_down()
-    assert str(caught.value) == (
-        "resource_exhausted: v takes more than 2 s of processor time to read,"
-        " the most accepted for a file of its size and as many pictures"
-    )
-
-
 def subtitle_file(lines: int) -> bytes:
     def clock(seconds: int) -> str:
         return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
     cues = (f"{n}\n{clock(n)},000 --> {clock(n)},900\nline {n}\n\n" for n in range(lines))
     return "".join(cues).encode()
+
+
+def test_a_small_video_gets_little_processor_time(encode: Encode, tmp_path: Path) -> None:
+    """As much as is accepted of subtitles takes seconds to parse."""
+    video = Attachment("video", "v", encode(frames=5), subtitle_file(150_000))
+    workers = Workers(1, WorkerLimits(task_cpu_seconds=1))
+    try:
+        with pytest.raises(RequestError) as caught:
+            recall_video(
+                video,
+                Library(tmp_path, 1 << 26, workers=workers),
+                closer=False,
+                subtitles=True,
+                interrupt=lambda: None,
+            )
+    finally:
+        workers.shut_down()
+    assert str(caught.value) == (
+        "resource_exhausted: v takes more than 1 s of processor time to read,"
+        " the most accepted for a file of its size and as many pictures"
+    )
+
+
+def test_edits_that_show_the_same_again_and_again_are_refused(encode: Encode, library: Library) -> None:
+    """As many edits as are accepted, each of all frames: 200 kB make an index of ten million frames."""
+    attack = media.with_edits(encode(frames=2500, key_frame_interval=9999, width=32, height=32), [(1, 10**6)] * 4096)
+    with pytest.raises(InvalidArgumentError, match=f"v has {len(attack)} bytes, and its tables name .* at most "):
+        recall_video(Attachment("video", "v", attack), library, closer=False, subtitles=False, interrupt=lambda: None)
 
 
 def test_no_more_lines_are_tokenized_than_may_fit(

@@ -46,6 +46,8 @@ def test_the_delivered_configuration_is_what_the_code_has_as_its_defaults() -> N
         ("chunk_tokens", "-5", "an integer of at least 1"),
         ("chunk_tokens", "1e3", "an integer of at least 1"),
         ("workers", "0", "an integer of at least 1"),
+        ("max_workers", "0", "an integer of at least 1"),
+        ("worker_image_cpu_seconds", "0", "an integer of at least 1"),
         ("max_request_pixels", "0", "an integer of at least 1"),
         ("max_bytes_in_flight", "none", "an integer of at least 1"),
         ("max_text_bytes", "9" * 5000, "an integer of at least 1"),

@@ -25,9 +25,11 @@ from preprocess.media import MAX_STREAMS, Library
 from preprocess.messages import Attachment
 from preprocess.reading import read_frames, read_image, read_image_size
 from preprocess.recall import recall_video
+from preprocess.request import Inputs
+from preprocess.service import Service
 from preprocess.video import Video
-from preprocess.workers import WorkerLimits, Workers
-from recipient import eventually
+from preprocess.workers import WorkerLimits, Workers, most_workers
+from recipient import Recipient, eventually
 
 MakeLibrary = Callable[..., Library]
 
@@ -177,6 +179,146 @@ def test_as_many_workers_as_requests_and_then_one(library: MakeLibrary) -> None:
     assert len(children() - others) == 3
     assert [len(list(frames)) for frames in readings] == [239] * 3
     assert len(children() - others) == 1
+
+
+class Pool:
+    """Workers, and threads that take one each and hold it until they are told."""
+
+    def __init__(self, most: int) -> None:
+        self.workers = Workers(1, WorkerLimits(), most)
+        self.holding: list[str] = []
+        self.most = 0
+        self._threads: list[tuple[str, threading.Event, threading.Thread]] = []
+
+    def ask(self, owner: str) -> None:
+        over = threading.Event()
+
+        def hold() -> None:
+            with self.workers.lend(_go_on, owner):
+                self.holding.append(owner)
+                self.most = max(self.most, len(self.holding))
+                over.wait()
+                self.holding.remove(owner)
+
+        before = len(self.workers._waiting) + self.workers._held.total()
+        self._threads.append((owner, over, threading.Thread(target=hold)))
+        self._threads[-1][2].start()
+        eventually(lambda: len(self.workers._waiting) + self.workers._held.total() > before)
+
+    def give_back(self, owner: str) -> None:
+        """The first that this owner took."""
+        first = next(entry for entry in self._threads if entry[0] == owner)
+        self._threads.remove(first)
+        first[1].set()
+        first[2].join()
+
+    def shut_down(self) -> None:
+        for _, over, _ in self._threads:
+            over.set()
+        for _, _, thread in self._threads:
+            thread.join()
+        self.workers.shut_down()
+
+
+@pytest.fixture
+def pool() -> Iterator[Callable[[int], Pool]]:
+    """`pool(most)`: with a bound of its own."""
+    made: list[Pool] = []
+
+    def make(most: int) -> Pool:
+        made.append(Pool(most))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.shut_down()
+
+
+def test_no_more_workers_than_the_bound_however_many_ask(pool: Callable[[int], Pool]) -> None:
+    others = children()
+    used = pool(3)
+    for _ in range(12):
+        used.ask("")
+    eventually(lambda: len(used.holding) == 3)
+    assert len(children() - others) == 3
+    for _ in range(9):
+        used.give_back("")
+        eventually(lambda: len(used.holding) == 3)
+    assert used.most == 3
+    assert len(children() - others) == 3
+
+
+def test_an_owner_holds_half_of_the_workers_and_the_others_need_not_wait(pool: Callable[[int], Pool]) -> None:
+    used = pool(4)
+    for _ in range(8):
+        used.ask("greedy")
+    eventually(lambda: used.holding == ["greedy"] * 2)
+    for owner in ("", "another"):
+        used.ask(owner)
+    eventually(lambda: sorted(used.holding) == ["", "another", "greedy", "greedy"])
+    # One that comes later, and holds none, is before those that came first.
+    used.ask("late")
+    used.give_back("greedy")
+    eventually(lambda: "late" in used.holding)
+    assert used.holding.count("greedy") == 1
+    used.give_back("")
+    eventually(lambda: used.holding.count("greedy") == 2)
+
+
+def test_equals_get_workers_in_the_order_in_which_they_came(pool: Callable[[int], Pool]) -> None:
+    used = pool(1)
+    used.ask("first")
+    eventually(lambda: used.holding == ["first"])
+    for owner in ("b", "", "a"):
+        used.ask(owner)
+    for owner, following in (("first", "b"), ("b", ""), ("", "a")):
+        used.give_back(owner)
+        eventually(lambda following=following: used.holding == [following])
+
+
+def test_waiting_for_a_worker_is_no_stall_and_can_be_interrupted(tmp_path: Path) -> None:
+    workers = Workers(1, WorkerLimits(stall_seconds=0.2), 1)
+    called = 0
+
+    def interrupt() -> None:
+        nonlocal called
+        called += 1
+        if called == 10:
+            raise TimeoutError
+
+    try:
+        with workers.lend(_go_on), pytest.raises(TimeoutError), workers.lend(interrupt):
+            pass
+        assert called == 10
+        with workers.lend(_go_on) as worker:
+            assert worker.is_alive()
+    finally:
+        workers.shut_down()
+
+
+def test_the_bound_is_by_the_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, most in ((1, 4), (2, 4), (16, 32)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        assert most_workers() == most
+
+
+def test_the_owner_of_a_request_is_whom_a_worker_is_lent_to(
+    start_service: Callable[..., Service], recipient: Callable[..., Recipient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners: list[str] = []
+    lend = Workers.lend
+
+    def note(workers: Workers, interrupt: Callable[[], None], owner: str) -> Any:
+        owners.append(owner)
+        return lend(workers, interrupt, owner)
+
+    monkeypatch.setattr(Workers, "lend", note)
+    for memory_bytes in (0, 1 << 24):
+        sent = recipient()
+        inputs = Inputs(text="?", images=[media.make_image()], cache_salt="mine")
+        start_service(memory_bytes=memory_bytes).submit(inputs, sent)
+        assert sent.wait().error is None
+    assert owners == ["mine"] * 4
 
 
 def test_workers_end_with_the_stage(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_who_has_the_last_one_need_not_ask_for_more(memory: Memory) -> None:
 
 
 def test_the_least_recently_used_go(tmp_path: Path) -> None:
-    memory = Memory(tmp_path, max_bytes=300)
+    memory = Memory(tmp_path, max_bytes=330)
     for number, key in enumerate("abc"):
         memory.write(key, b"x" * 80)
         os.utime(tmp_path / key, (number, number))
@@ -108,8 +109,47 @@ def test_the_least_recently_used_go(tmp_path: Path) -> None:
     memory.write("d", b"x" * 80)
     assert memory.read("b") is None
     assert all(memory.read(key) for key in "acd")
-    memory.write("large", b"x" * 300)
+    memory.write("large", b"x" * 330)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_number_of_files_is_bounded_and_the_latest_stay(tmp_path: Path) -> None:
+    for number in range(20_000):
+        (tmp_path / f"{number:05}").write_bytes(b"")
+        os.utime(tmp_path / f"{number:05}", (number, number))
+    Memory(tmp_path, max_bytes=1 << 30).write("new", b"x")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) <= 16_384
+    assert left[0] > "03000"
+    assert left[-2:] == ["19999", "new"]
+
+
+def test_what_is_there_is_looked_at_now_and_then_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[object] = []
+    scandir, iterdir = os.scandir, Path.iterdir
+    monkeypatch.setattr(os, "scandir", lambda folder: looks.append(folder) or scandir(folder))
+    monkeypatch.setattr(Path, "iterdir", lambda folder: looks.append(folder) or iterdir(folder))
+    memory = Memory(tmp_path, max_bytes=100_000)
+    for number in range(500):
+        replace(memory, cache_salt=str(number % 2)).write(f"small {number}", b"")
+    assert len(looks) == 1
+    for number in range(500):
+        memory.write(f"larger {number}", bytes(1000))
+    # Each time that there is too much, a tenth goes: ten of these.
+    assert 30 <= len(looks) <= 60
+    assert 80_000 < sum(path.stat().st_size for path in tmp_path.glob("*")) <= 100_000
+
+
+def test_what_others_write_to_the_folder_is_seen(tmp_path: Path) -> None:
+    first, second = (Memory(tmp_path, max_bytes=50_000) for _ in range(2))
+    first.write("first", b"")
+    for number in range(40):
+        second.write(f"second {number}", bytes(1000))
+    for _ in range(2000):
+        first.write("again", b"")
+    for number in range(20):
+        first.write(f"first {number}", bytes(1000))
+    assert sum(path.stat().st_size for path in tmp_path.glob("*")) <= 50_000
 
 
 def test_a_folder_that_takes_nothing_costs_no_answer(tmp_path: Path) -> None:

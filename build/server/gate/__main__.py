@@ -24,7 +24,6 @@ from server.gate.http_door import PROBES, HttpDoor, MetricsDoor
 from server.gate.settings import GateSettings
 
 _READY = "ready"
-_HEAD_BYTES = 16 * 2**10
 _BACKLOG = 128
 
 
@@ -88,8 +87,6 @@ def _server(settings: GateSettings, door: ASGIApp, probes: tuple[str, ...]) -> _
     app = HostsMiddleware(door, hosts, lambda error: refusal(error.status, error.message), probes=probes)
     bounds = Bounds(
         connections=settings.max_connections,
-        # Triton takes no longer ones.
-        head_bytes=_HEAD_BYTES,
         idle_seconds=settings.idle_seconds,
         reading_seconds=settings.stall_seconds,
     )

@@ -31,6 +31,7 @@ class Settings:
     context_length: int | None
     max_step_tokens: int
     max_batch: int
+    owner_share: float
     max_waiting: int
     chunks_in_flight: int
     credits_directory: Path
@@ -58,6 +59,7 @@ def read_settings(parameters: Mapping[str, str], version_folder: Path) -> Settin
         context_length=read.optional_integer("context_length", 1),
         max_step_tokens=read.integer("max_step_tokens", 2),
         max_batch=read.integer("max_batch", 1),
+        owner_share=read.share("owner_share"),
         max_waiting=read.integer("max_waiting", 0),
         chunks_in_flight=read.integer("chunks_in_flight", 1),
         credits_directory=_credits_directory(parameters.get("credits_directory", "")),
@@ -120,6 +122,12 @@ class _Reader:
         if not 0 < seconds < float("inf"):
             raise ValueError(f"parameter {name} is {self.text(name)!r}; a number of seconds above 0 is accepted")
         return seconds
+
+    def share(self, name: str) -> float:
+        share = self._number(name)
+        if not 0 < share <= 1:
+            raise ValueError(f"parameter {name} is {self.text(name)!r}; a number above 0 and at most 1 is accepted")
+        return share
 
     def _number(self, name: str) -> float:
         try:

@@ -34,6 +34,10 @@ def sound_seconds(base: int, file_bytes: int) -> int:
     return base + file_bytes // SOUND_BYTES_PER_SECOND
 
 
+def image_seconds(base: int, file_bytes: int, pixels: int) -> int:
+    return look_seconds(base, file_bytes) + math.ceil(pixels / DECODED_PIXELS_PER_SECOND)
+
+
 def frames_seconds(base: int, timeline: Timeline, indices: npt.NDArray[np.int64], size: Size) -> int:
     """For decoding the frames `indices`, and all those that have to be decoded on the way to them."""
     pixels = max(size.height * size.width, _LEAST_PIXELS)

@@ -1,4 +1,4 @@
-"""What this machine, or the container that it is to the stage, has to give: memory and file handles."""
+"""What this machine, or the container that it is to the stage, has to give: cores, memory and file handles."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def memory_bytes() -> int:
     """RAM, or less where a control group of this process (version 2, or 1 as containers see it) allows less."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([physical, *_cgroup_limits()])
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def raise_file_limit() -> int:

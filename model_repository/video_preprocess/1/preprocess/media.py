@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from preprocess import edit_lists
 from preprocess.errors import InvalidArgumentError, NotFoundError, machine_resources, shown
+from preprocess.jpeg_scans import MAX_SCANS, count_scans
 from preprocess.memory import Memory, digest
 from preprocess.messages import Attachment
 from preprocess.size import Size
@@ -24,6 +26,8 @@ from preprocess.workers import Workers
 
 VIDEO_FORMATS = "MP4, MOV, MKV, WebM and AVI"
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+_OF_SCANS = ("JPEG", "MPO")
+"""What Pillow calls images that begin as a JPEG file does."""
 MAX_SECONDS = 86_400.0
 """Of a video, unless it is set otherwise."""
 MAX_STREAMS = 64
@@ -56,6 +60,8 @@ class Library:
     """Of the speech of videos without subtitles."""
     max_request_pixels: int = MAX_REQUEST_PIXELS
     """Of the different images of a request together, before they are resized."""
+    owner: str = ""
+    """Whose request the media are for, which has a share of the workers; empty: everybody's."""
 
     def digest(self, attachment: Attachment) -> str:
         """Names what an attachment contains; a file, which may be large, by its path, size and time of change."""
@@ -151,6 +157,10 @@ class Library:
                 ) from error
             with image:
                 self.check_size(Size(image.height, image.width), attachment.name)
+                if image.format in _OF_SCANS and count_scans(file) > MAX_SCANS:
+                    raise InvalidArgumentError(
+                        f"{attachment.name} has more than {MAX_SCANS} scans, the most accepted in a JPEG image"
+                    )
                 yield image
 
     def read_head(self, attachment: Attachment, head_bytes: int) -> tuple[bytes, int]:
@@ -173,11 +183,21 @@ class Library:
         return stream
 
     def _open(self, attachment: Attachment) -> int:
-        path = self._locate(attachment)
+        """What lies at the place may have changed since it was looked at: it is looked at again once it is open."""
+        missing = self._missing(attachment.name, str(attachment.source))
         try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # Without waiting for the other end of a pipe.
+            file = os.open(self._locate(attachment), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, PermissionError):
-            raise self._missing(attachment.name, str(attachment.source)) from None
+            raise missing from None
+        if not stat.S_ISREG(os.fstat(file).st_mode) or not self._is_below_root(_path_of(file)):
+            os.close(file)
+            raise missing
+        return file
+
+    def _is_below_root(self, opened: Path) -> bool:
+        """A worker, which has no root, is handed what was checked."""
+        return self.root is None or opened.readlink().is_relative_to(self.root.resolve())
 
     def _locate(self, attachment: Attachment) -> Path:
         """Where the file is; attached bytes are in none."""

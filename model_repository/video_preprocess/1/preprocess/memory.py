@@ -1,7 +1,7 @@
 """The memory of videos: what was read and decoded of them, on disk, so that a second question decodes nothing.
 
 Files are named by a digest of all that they depend on, appear whole or not at all, and may be used by several
-processes. The least recently used go when there are too many bytes.
+processes. The least recently used go when there are too many bytes or files.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import hashlib
 import logging
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from itertools import islice
@@ -32,9 +33,38 @@ _CHECK_BYTES = 16
 """Before what is written whole: a digest of it. A machine that stops in the middle may leave less on its disk."""
 
 
+_MAX_FILES = 16_384
+_KEPT_SHARE = 0.9
+"""What is left of a bound that was exceeded: so it is seldom exceeded again."""
+_WRITES_BETWEEN_LOOKS = 1024
+"""Other processes write to the folder too."""
+
+
+class _Estimate:
+    """What the folder holds, as far as this process knows. Used by several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.looking = threading.Lock()
+        """Held by the one thread that looks what is there."""
+        self._bytes = self._files = self._writes_left = 0
+
+    def add(self, size: int) -> tuple[int, int] | None:
+        """Bytes and files, one of `size` bytes added; None when it is time to look."""
+        with self._lock:
+            self._bytes += size
+            self._files += 1
+            self._writes_left -= 1
+            return None if self._writes_left < 0 else (self._bytes, self._files)
+
+    def set(self, size: int, files: int) -> None:
+        with self._lock:
+            self._bytes, self._files, self._writes_left = size, files, _WRITES_BETWEEN_LOOKS
+
+
 @dataclass(frozen=True)
 class Memory:
-    """A folder, private to its owner, of at most `max_bytes` and what is being written.
+    """A folder, private to its owner, of at most `max_bytes` and `_MAX_FILES` files, and what is being written.
 
     cache_salt: a part of the keys, so that what is remembered for one client is not for another
     """
@@ -42,6 +72,7 @@ class Memory:
     folder: Path
     max_bytes: int
     cache_salt: str = ""
+    _estimate: _Estimate = field(default_factory=_Estimate, compare=False, repr=False)
 
     def read(self, key: str) -> bytes | None:
         """What was written; None as well where the disk has lost a part of it."""
@@ -130,8 +161,9 @@ class Memory:
             yield write
             if failed is None:
                 try:
+                    size = draft.stat().st_size
                     draft.replace(self._path(key))
-                    self._evict()
+                    self._count(size)
                 except OSError as error:
                     failed = error
         finally:
@@ -144,20 +176,39 @@ class Memory:
             with contextlib.suppress(OSError):
                 self._evict()
 
+    def _count(self, size: int) -> None:
+        """Looks whether there is too much only if it may be: looking takes time for every file."""
+        held = self._estimate.add(size)
+        if held is None or held[0] > self._most_bytes(held[0]) or held[1] > _MAX_FILES:
+            self._evict()
+
+    def _most_bytes(self, held: int) -> int:
+        """A disk that others need too is never filled by more than half of what they leave."""
+        return min(self.max_bytes, (shutil.disk_usage(self.folder).free + held) // 2)
+
     def _evict(self) -> None:
-        """Removes the least recently used files, drafts that a dead process left among them."""
-        found = []
-        for path in self.folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
-        total = sum(size for _, size, _ in found)
-        # A disk that others need too is never filled by more than half of what they leave.
-        excess = total - min(self.max_bytes, (shutil.disk_usage(self.folder).free + total) // 2)
-        for _, size, path in sorted(found):
-            if excess <= 0:
-                return
-            path.unlink(missing_ok=True)
-            excess -= size
+        """Removes the least recently used files if there are too many, drafts that a dead process left among them."""
+        # Another thread that looks does it for both.
+        if not self._estimate.looking.acquire(blocking=False):
+            return
+        try:
+            found = []
+            with os.scandir(self.folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        status = entry.stat()
+                        found.append((status.st_mtime_ns, status.st_size, entry.path))
+            total, files = sum(size for _, size, _ in found), len(found)
+            most_bytes = self._most_bytes(total)
+            if total > most_bytes or files > _MAX_FILES:
+                for _, size, path in sorted(found):
+                    if total <= _KEPT_SHARE * most_bytes and files <= _KEPT_SHARE * _MAX_FILES:
+                        break
+                    Path(path).unlink(missing_ok=True)
+                    total, files = total - size, files - 1
+            self._estimate.set(total, files)
+        finally:
+            self._estimate.looking.release()
 
     def _forget(self, key: str) -> None:
         with contextlib.suppress(OSError):

@@ -35,6 +35,8 @@ class Parameters:
     max_video_seconds: float = MAX_SECONDS
     speech_model: Path | None = None
     workers: int = 2
+    max_workers: int | None = None
+    """None: by this machine's cores."""
     worker_limits: WorkerLimits = field(default_factory=WorkerLimits)
 
     @property
@@ -68,9 +70,11 @@ class Parameters:
             max_video_seconds=read.seconds("max_video_seconds"),
             speech_model=read.optional_path("speech_model"),
             workers=read.integer("workers", 1),
+            max_workers=read.optional_integer("max_workers", 1),
             worker_limits=WorkerLimits(
                 memory_bytes=read.integer("worker_memory_bytes", 1),
                 task_cpu_seconds=read.integer("worker_task_cpu_seconds", 1),
+                image_cpu_seconds=read.integer("worker_image_cpu_seconds", 1),
                 cpu_seconds=read.integer("worker_cpu_seconds", 1),
                 stall_seconds=read.seconds("worker_stall_seconds"),
             ),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.allowance import frames_seconds, look_seconds, sound_seconds
+from preprocess.allowance import frames_seconds, image_seconds, look_seconds, sound_seconds
 from preprocess.errors import machine_resources
 from preprocess.exchange import SLOTS, Message
 from preprocess.frames import Picture
@@ -79,9 +79,11 @@ def read_image_size(attachment: Attachment, library: Library, interrupt: Interru
 
 
 def read_image(attachment: Attachment, library: Library, interrupt: Interrupt) -> Picture:
-    ((_, picture),) = [
-        (index, picture.copy()) for index, picture in _pictures({"task": "image"}, attachment, library, interrupt)
-    ]
+    def seconds(base: int, file_bytes: int) -> int:
+        return image_seconds(base, file_bytes, library.max_frame_pixels)
+
+    pictures = _pictures({"task": "image"}, attachment, library, interrupt, seconds=seconds)
+    ((_, picture),) = [(index, picture.copy()) for index, picture in pictures]
     return picture
 
 
@@ -126,8 +128,9 @@ def _asked(
     """A worker that was given the task, and what it says."""
     assert library.workers is not None
     limits = library.workers.limits
-    with library.open_file(attachment) as file, library.workers.lend(interrupt) as worker:
-        allowed = seconds(limits.task_cpu_seconds, os.fstat(file).st_size)
+    with library.open_file(attachment) as file, library.workers.lend(interrupt, library.owner) as worker:
+        base = limits.image_cpu_seconds if attachment.kind == "image" else limits.task_cpu_seconds
+        allowed = seconds(base, os.fstat(file).st_size)
         values = {
             **task,
             "name": attachment.name,

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -58,7 +58,7 @@ class Service:
         prepare_directory(parameters.credits_directory)
         self._signer = Signer(parameters.credits_directory)
         settings = load_settings(parameters.checkpoint, context_length=parameters.context_length)
-        self._workers = Workers(parameters.workers, parameters.worker_limits)
+        self._workers = Workers(parameters.workers, parameters.worker_limits, parameters.max_workers)
         memory = open_memory(parameters.memory_directory, parameters.memory_bytes)
         self._stage = Stage(
             settings=settings,
@@ -80,6 +80,8 @@ class Service:
         self._heartbeat = empty_chunk(settings)
         self._heartbeat_seconds = parameters.heartbeat_seconds
         self._live: dict[str, Outbox] = {}
+        self._live_of: Counter[str] = Counter()
+        """How many requests of each owner."""
         self._live_changes = threading.Lock()
         self._ends: deque[float] = deque(maxlen=_RECENT_ENDS)
         self._stopping = threading.Event()
@@ -91,10 +93,10 @@ class Service:
         """Returns at once; every response goes to `sender`, from other threads."""
         session = new_session()
         outbox = Outbox(sender, session, self._heartbeat, self._signer)
-        size = bytes_of(inputs)
+        size, owner = bytes_of(inputs), _owner(inputs)
         try:
             check_sizes(inputs, self._stage.limits)
-            self._admit(outbox, size)
+            self._admit(outbox, size, owner)
         except RequestError as error:
             outbox.close(str(error))
             return
@@ -105,10 +107,10 @@ class Service:
         except RuntimeError as error:
             # No thread can be started, or the stage shuts down. Other threads may still find the request in the queue.
             if claim.acquire(blocking=False):
-                self._leave(outbox, size)
+                self._leave(outbox, size, owner)
                 outbox.close(str(ResourceExhaustedError(f"the request cannot be served now ({error}); retry later")))
 
-    def _admit(self, outbox: Outbox, size: int) -> None:
+    def _admit(self, outbox: Outbox, size: int, owner: str) -> None:
         """Gives a request of `size` bytes its place; raises InvalidArgumentError or ResourceExhaustedError."""
         if size > self._in_flight.most:
             raise InvalidArgumentError(
@@ -121,16 +123,26 @@ class Service:
                     f"{self._max_requests} requests are being served, as many as are accepted;"
                     f" retry in {retry_seconds} s"
                 )
+            most_each = max(1, self._max_requests // 2)
+            if owner and self._live_of[owner] >= most_each:
+                raise ResourceExhaustedError(
+                    f"{most_each} requests of this owner (cache_salt) are being served, as many as are accepted of one"
+                    f" owner, half of {self._max_requests}; retry in {retry_seconds} s"
+                )
             if not self._in_flight.take(size):
                 raise ResourceExhaustedError(
                     f"the requests that are being served leave no room for {size} bytes more; together they may carry"
                     f" {self._in_flight.most} (max_bytes_in_flight); retry in {retry_seconds} s"
                 )
             self._live[outbox.session] = outbox
+            self._live_of[owner] += 1
 
-    def _leave(self, outbox: Outbox, size: int) -> None:
+    def _leave(self, outbox: Outbox, size: int, owner: str) -> None:
         with self._live_changes:
             del self._live[outbox.session]
+            self._live_of[owner] -= 1
+            if not self._live_of[owner]:
+                del self._live_of[owner]
             self._ends.append(time.monotonic())
         self._in_flight.give_back(size)
 
@@ -147,7 +159,7 @@ class Service:
         try:
             serve(inputs, self._stage, outbox, self._stopping)
         finally:
-            self._leave(outbox, size)
+            self._leave(outbox, size, _owner(inputs))
 
     def _seconds_between_ends(self) -> int:
         """After which a place becomes free, as requests ended of late; 1 at least."""
@@ -165,3 +177,8 @@ class Service:
                 except Exception:
                     # The session's own thread meets the same error, and ends it.
                     log.exception("session %s took no heartbeat", session)
+
+
+def _owner(inputs: Inputs) -> str:
+    """Whose request it is; one that does not say so as it should is refused as soon as it is served."""
+    return inputs.cache_salt if isinstance(inputs.cache_salt, str) else ""

@@ -127,11 +127,11 @@ def serve(inputs: Inputs, stage: Stage, outbox: Outbox, stopping: threading.Even
 
 
 def _own(stage: Stage, cache_salt: str) -> Stage:
-    """The stage as an owner sees it: with a memory of what was read for the same owner."""
+    """The stage as an owner sees it: with a share of the workers, and a memory of what was read for the same owner."""
     memory = stage.library.memory
-    if memory is None:
-        return stage
-    return replace(stage, library=replace(stage.library, memory=replace(memory, cache_salt=cache_salt)))
+    if memory is not None:
+        memory = replace(memory, cache_salt=cache_salt)
+    return replace(stage, library=replace(stage.library, memory=memory, owner=cache_salt))
 
 
 def _look(request: Request, stage: Stage, outbox: Outbox, stopping: threading.Event) -> None:

@@ -17,6 +17,8 @@ from preprocess.errors import InvalidArgumentError, shown
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 MAX_FILE_BYTES = 8 << 20
+"""Of a file of subtitles, and of a track's packets together: those beyond are left out."""
+MAX_TRACK_PACKETS = 200_000
 MAX_LINES = 50_000
 MAX_CHARACTERS = 400
 """Of a line: what is longer is cut."""

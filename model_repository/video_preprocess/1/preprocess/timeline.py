@@ -17,6 +17,12 @@ from preprocess.errors import InvalidArgumentError
 
 MAX_PACKETS = 10_000_000
 """Of video: two days of 60 frames per second."""
+_MOST_TIMES_READ = 4
+_ALWAYS_READ_BYTES = 1 << 20
+"""Packets together are at most so many times as large as the file, and so much larger: tables that name the same bytes
+again and again make millions of frames of a small file."""
+_PACKET_BYTES = 8
+"""What a packet counts for beside its content; in a container it costs as much."""
 _ROW = 5
 """Numbers of a packet: presentation tick, bytes, key frame, duration in ticks, shown. One array has them all, for there
 may be millions."""
@@ -83,7 +89,7 @@ def read_timeline(
     """Reads every packet of `stream` once and decodes none; those of `track` are given to `take_words` on the way.
 
     Calls `interrupt` now and then; what that raises ends the reading. Raises InvalidArgumentError for a video without
-    frames or duration. One that breaks off is read as far as it goes.
+    frames or duration, or with tables that name its bytes many times. One that breaks off is read as far as it goes.
     """
     # AVI numbers its frames in decoding order; the presentation times that FFmpeg makes of it are wrong with B-frames.
     counted = container.format.name == "avi"
@@ -91,8 +97,15 @@ def read_timeline(
     rows = array("q")
     packets = 0
     broken_off = ""
+    read_bytes, most_bytes = 0, _MOST_TIMES_READ * container.size + _ALWAYS_READ_BYTES
     try:
         for packet in container.demux(stream if track is None else (stream, track)):
+            read_bytes += packet.size + _PACKET_BYTES
+            if read_bytes > most_bytes:
+                raise InvalidArgumentError(
+                    f"{name} has {container.size} bytes, and its tables name {read_bytes} bytes of packets or more; at"
+                    f" most {most_bytes} are accepted, {_MOST_TIMES_READ} times its size and {_ALWAYS_READ_BYTES}"
+                )
             if packet.stream is not stream:
                 if packet.size:
                     take_words(packet)

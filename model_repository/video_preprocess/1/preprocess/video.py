@@ -14,7 +14,7 @@ from preprocess.matroska import HEAD_BYTES, announced_bytes
 from preprocess.media import Library
 from preprocess.messages import Attachment
 from preprocess.size import Size
-from preprocess.subtitles import Choice, Line, choose_track, packet_lines, tidy
+from preprocess.subtitles import MAX_FILE_BYTES, MAX_TRACK_PACKETS, Choice, Line, choose_track, packet_lines, tidy
 from preprocess.timeline import Timeline, read_timeline
 
 
@@ -33,15 +33,28 @@ class Video:
         return replace(self, lines=lines)
 
 
+class _Words:
+    """The packets of a text track, kept until it is known when the video starts; those beyond a bound are left out."""
+
+    def __init__(self) -> None:
+        self.packets: list[av.Packet] = []
+        self._bytes = 0
+
+    def take(self, packet: av.Packet) -> None:
+        if len(self.packets) < MAX_TRACK_PACKETS and self._bytes + packet.size <= MAX_FILE_BYTES:
+            self.packets.append(packet)
+            self._bytes += packet.size
+
+
 def open_video(
     attachment: Attachment, library: Library, interrupt: Callable[[], None], *, subtitles: Choice = False
 ) -> Video:
     """Reads the packets of a video and, of its text tracks, those of the one that is wanted."""
     with library.open_video(attachment) as (container, stream):
         track = choose_track(container, subtitles, attachment.name)
-        words: list[av.Packet] = []
-        timeline = read_timeline(container, stream, attachment.name, interrupt, track, words.append)
-        lines = tidy(line for packet in words for line in packet_lines(packet, timeline.zero_seconds))
+        words = _Words()
+        timeline = read_timeline(container, stream, attachment.name, interrupt, track, words.take)
+        lines = tidy(line for packet in words.packets for line in packet_lines(packet, timeline.zero_seconds))
     head, size = library.read_head(attachment, HEAD_BYTES)
     announced = announced_bytes(head)
     if announced is not None and announced > size:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from preprocess.errors import (
 )
 from preprocess.exchange import Exchange, Message
 from preprocess.heap import LARGE_BYTES
+from preprocess.machine import cores
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ _POLL_SECONDS = 0.1
 _TASKS_EACH = 256
 """After so many a worker is replaced: what damaged files make libraries forget to free goes with it."""
 _RETRY_SECONDS = 1.0
+_LEAST_MOST = 4
+_WORKERS_EACH_CORE = 2
 _LAST_SECONDS = 5.0
 """For a process that has hung up to be gone."""
 _ERRORS = {
@@ -52,6 +56,8 @@ class WorkerLimits:
     """Of address space."""
     task_cpu_seconds: int = 30
     """For any task; more for what there is to read and to decode (allowance.py)."""
+    image_cpu_seconds: int = 5
+    """The same for an image."""
     cpu_seconds: int = 1800
     """For the largest task."""
     stall_seconds: float = 30.0
@@ -160,92 +166,154 @@ class Worker:
         return InvalidArgumentError(f"{name} cannot be read: its decoder crashed ({reason})")
 
 
-class Workers:
-    """`count` workers at least, and as many as there are requests that read at the same time."""
+def most_workers() -> int:
+    """As many as this machine's cores can keep busy, some of which wait for stage 3."""
+    return max(_LEAST_MOST, _WORKERS_EACH_CORE * cores())
 
-    def __init__(self, count: int, limits: WorkerLimits) -> None:
+
+@dataclass(eq=False)
+class _Wait:
+    """A task that waits for a worker."""
+
+    owner: str
+    served: threading.Condition
+    worker: Worker | None = None
+
+
+class Workers:
+    """`count` workers at least, and more while more tasks wait, up to `most`; None: as many as `most_workers` says.
+
+    An owner other than the common one, which is empty, holds at most half of `most` at a time.
+    """
+
+    def __init__(self, count: int, limits: WorkerLimits, most: int | None = None) -> None:
         self._count = count
+        self._most = max(count, most or most_workers())
+        self._most_each = max(1, self._most // 2)
         self.limits = limits
         self._idle: list[Worker] = []
+        """None of those who wait may have one of these: a worker is assigned as soon as it is free."""
         self._started = 0
-        self._waiting = 0
+        self._waiting: list[_Wait] = []
+        """In the order in which they came."""
+        self._held: Counter[str] = Counter()
+        """How many workers each owner has."""
         self._stopping = False
         self._start_error: OSError | None = None
         """Why the last worker could not be started."""
-        self._changed = threading.Condition()
+        self._failing_since = 0.0
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        """For the thread that starts workers."""
         # A worker ends with the thread that started it (PR_SET_PDEATHSIG): it is one that stays.
         self._starter = threading.Thread(target=self._keep_started, name="workers", daemon=True)
         self._starter.start()
 
     @contextmanager
-    def lend(self, interrupt: Callable[[], None]) -> Iterator[Worker]:
+    def lend(self, interrupt: Callable[[], None], owner: str = "") -> Iterator[Worker]:
         """A worker for one task, waited for if need be. One that is not free again afterwards is ended.
 
-        Raises ResourceExhaustedError where none can be started for as long as a worker may stall.
+        The next worker goes to the owner who holds the fewest of those who wait, to the first to come among equals.
+        Calls `interrupt` while it waits; what that raises ends the waiting. Raises ResourceExhaustedError where no
+        worker can be started for as long as one may stall.
         """
-        worker = self._take(interrupt)
+        worker = self._take(interrupt, owner)
         try:
             yield worker
         finally:
-            self._give_back(worker)
+            self._give_back(worker, owner)
 
     def shut_down(self) -> None:
-        with self._changed:
+        with self._lock:
             self._stopping = True
-            self._changed.notify_all()
+            self._changed.notify()
         self._starter.join()
         for worker in self._idle:
             worker.end()
 
-    def _take(self, interrupt: Callable[[], None]) -> Worker:
-        deadline = time.monotonic() + self.limits.stall_seconds
-        with self._changed:
-            self._waiting += 1
-            self._changed.notify_all()
-            try:
-                while True:
-                    while self._idle:
-                        worker = self._idle.pop()
-                        if worker.is_alive():
-                            return worker
-                        self._end(worker)
-                    if self._start_error is not None and time.monotonic() > deadline:
-                        raise ResourceExhaustedError(
-                            f"no process that reads media could be started for {self.limits.stall_seconds:g} s"
-                            f" ({self._start_error.strerror}); retry later"
-                        )
-                    self._changed.wait(_POLL_SECONDS)
-                    interrupt()
-            finally:
-                self._waiting -= 1
+    def _take(self, interrupt: Callable[[], None], owner: str) -> Worker:
+        came = time.monotonic()
+        wait = _Wait(owner, threading.Condition(self._lock))
+        try:
+            with self._lock:
+                self._waiting.append(wait)
+                self._assign()
+            while True:
+                with self._lock:
+                    if wait.worker is None:
+                        wait.served.wait(_POLL_SECONDS)
+                    if wait.worker is not None:
+                        return wait.worker
+                    self._check_starting(came)
+                interrupt()
+        except BaseException:
+            with self._lock:
+                if wait in self._waiting:
+                    self._waiting.remove(wait)
+            if wait.worker is not None:
+                self._give_back(wait.worker, owner)
+            raise
 
-    def _give_back(self, worker: Worker) -> None:
-        with self._changed:
-            more_than_enough = len(self._idle) >= max(self._count, self._waiting)
-            if not worker.is_free or worker.tasks >= _TASKS_EACH or more_than_enough or self._stopping:
+    def _check_starting(self, came: float) -> None:
+        """Raises ResourceExhaustedError for a task that came at `came` where no worker could be started since."""
+        since = max(came, self._failing_since)
+        if self._start_error is not None and time.monotonic() - since > self.limits.stall_seconds:
+            raise ResourceExhaustedError(
+                f"no process that reads media could be started for {self.limits.stall_seconds:g} s"
+                f" ({self._start_error.strerror}); retry later"
+            )
+
+    def _next(self) -> _Wait | None:
+        """Who gets the next worker; None where nobody waits who may have one more."""
+        entitled = (wait for wait in self._waiting if not wait.owner or self._held[wait.owner] < self._most_each)
+        return min(entitled, key=lambda wait: self._held[wait.owner], default=None)
+
+    def _assign(self) -> None:
+        """Gives idle workers to those who wait, and has more started if they do not suffice."""
+        while (wait := self._next()) is not None and self._idle:
+            worker = self._idle.pop()
+            if not worker.is_alive():
                 self._end(worker)
-            else:
+                continue
+            wait.worker = worker
+            self._held[wait.owner] += 1
+            self._waiting.remove(wait)
+            wait.served.notify()
+        self._changed.notify()
+
+    def _give_back(self, worker: Worker, owner: str) -> None:
+        with self._lock:
+            self._held[owner] -= 1
+            if not self._held[owner]:
+                del self._held[owner]
+            if worker.is_free and worker.tasks < _TASKS_EACH and not self._stopping:
                 self._idle.append(worker)
-                self._changed.notify_all()
+            else:
+                self._end(worker)
+            self._assign()
+            if len(self._idle) > self._count:
+                self._end(self._idle.pop())
 
     def _end(self, worker: Worker) -> None:
         worker.end()
         self._started -= 1
-        self._changed.notify_all()
 
     def _keep_started(self) -> None:
-        with self._changed:
+        with self._lock:
             while not self._stopping:
-                if self._started >= self._count and self._waiting <= len(self._idle):
+                # Nobody waits who might have an idle one.
+                if self._started >= self._count and (self._next() is None or self._started >= self._most):
                     self._changed.wait()
                     continue
                 try:
                     self._idle.append(Worker(self.limits))
                 except OSError as error:
                     log.warning("a worker could not be started: %s", error)
+                    if self._start_error is None:
+                        self._failing_since = time.monotonic()
                     self._start_error = error
                     self._changed.wait(_RETRY_SECONDS)
                     continue
                 self._start_error = None
                 self._started += 1
-                self._changed.notify_all()
+                self._assign()

@@ -70,16 +70,21 @@ class PrefixCache:
         """Blocks that nobody uses."""
         return self._free.free + self.cached
 
+    def needs(self, content: Content, prompt_tokens: int, tokens: int) -> int:
+        """How many of the available blocks a reservation would take now: all but those that somebody uses already."""
+        shared = self._find(content, (prompt_tokens - 1) // self._block_size)
+        return -(-tokens // self._block_size) - len(shared) + sum(block in self._idle for block in shared)
+
     def reserve(self, content: Content, prompt_tokens: int, tokens: int) -> Reservation | None:
         """Room for `tokens` tokens that begin with a prompt, or None where there is too little now.
 
         The longest beginning that is held is shared. The last token of a prompt is never taken for held: what follows
         it is to be computed.
         """
+        if self.needs(content, prompt_tokens, tokens) > self.available:
+            return None
         shared = self._find(content, (prompt_tokens - 1) // self._block_size)
         own = -(-tokens // self._block_size) - len(shared)
-        if own > self.available - sum(block in self._idle for block in shared):
-            return None
         for block in shared:
             self._idle.pop(block, None)
             self._users[block] += 1

@@ -13,6 +13,7 @@ import torch
 
 from engine.checkpoint import GenerationConfig, ModelConfig, Yarn, read_generation_config, read_model_config
 from engine.errors import RequestError, invalid_argument
+from engine.fair_queue import FairQueue
 from engine.protocol import Admitted, EngineState, Failed, Listener, Prefilled, PromptPiece, Request, Tokens, Waiting
 from engine.pytorch.batch import Work, build_batch
 from engine.pytorch.block_manager import BlockManager
@@ -36,14 +37,6 @@ from engine.sampling_parameters import SamplingParameters
 from engine.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """context_length: prompt and answer in tokens; max_waiting: sessions in the queue for KV blocks."""
-
-    context_length: int
-    max_waiting: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class PyTorchEngine:
         grammars: GrammarCompiler,
         config: ModelConfig,
         generation: GenerationConfig,
-        limits: Limits,
+        context_length: int,
         listener: Listener,
         device: torch.device,
         dtype: torch.dtype,
@@ -84,7 +77,7 @@ class PyTorchEngine:
         self._grammars = grammars
         self._config = config
         self._eos_token_ids = frozenset(generation.eos_token_ids)
-        self._limits = limits
+        self._context_length = context_length
         self._listener = listener
         self._device = device
         self._dtype = dtype
@@ -117,11 +110,11 @@ class PyTorchEngine:
         block_size = self._cache.block_size
         cache_tokens = self._scheduler.blocks.total * block_size
         # The last generated token needs no room in the cache.
-        room = min(self._limits.context_length, cache_tokens + 1) - request.prompt_tokens
+        room = min(self._context_length, cache_tokens + 1) - request.prompt_tokens
         if room < 1:
             raise invalid_argument(
                 f"the prompt has {request.prompt_tokens} tokens and needs room for an answer; the context holds"
-                f" {self._limits.context_length} tokens and the KV cache {cache_tokens}"
+                f" {self._context_length} tokens and the KV cache {cache_tokens}"
             )
         sampling, config = request.sampling, self._config
         max_tokens = min(sampling.max_tokens, room)
@@ -139,18 +132,17 @@ class PyTorchEngine:
         with self._lock:
             if session in self._sequences:
                 raise invalid_argument(f"session {session} is open already")
-            waiting = self._scheduler.waiting
-            waiting.append(sequence)
+            self._scheduler.queue.add(sequence, sequence.owner)
             self._admit()
-            if len(waiting) > self._limits.max_waiting:
-                waiting.pop()
-                seconds = self._scheduler.departures.seconds_until(len(waiting) + 1)
-                raise RequestError(
-                    "resource_exhausted",
-                    f"{len(waiting)} requests are waiting for the KV cache and no more may; retry in {seconds} s",
-                )
-            self._sequences[session] = sequence
-            self._changed.notify()
+            refusal = self._scheduler.queue.refusal(sequence)
+            if refusal is not None:
+                self._scheduler.remove(sequence)
+            else:
+                self._sequences[session] = sequence
+                self._changed.notify()
+            self._tell_places()
+            if refusal is not None:
+                raise refusal
 
     def feed(self, session: str, piece: PromptPiece) -> None:
         """Adds a piece to the session's prompt."""
@@ -171,7 +163,7 @@ class PyTorchEngine:
             if sequence is None:
                 return
             sequence.cancelled = True
-            if sequence in self._scheduler.waiting:
+            if sequence in self._scheduler.queue:
                 self._scheduler.remove(sequence)
                 self._tell_places()
             self._changed.notify()
@@ -181,7 +173,7 @@ class PyTorchEngine:
             scheduler = self._scheduler
             blocks = scheduler.blocks
             return EngineState(
-                blocks.total, blocks.available, blocks.cached, len(scheduler.running), len(scheduler.waiting)
+                blocks.total, blocks.available, blocks.cached, len(scheduler.running), scheduler.queue.waiting
             )
 
     def close(self) -> None:
@@ -219,6 +211,7 @@ class PyTorchEngine:
         for sequence in [s for s in self._scheduler.running if s.cancelled]:
             self._forget(sequence)
         self._admit()
+        self._tell_places()
         return self._scheduler.next_step()
 
     def _admit(self) -> None:
@@ -229,10 +222,9 @@ class PyTorchEngine:
                 block, tokens = divmod(reservation.held_tokens, self._cache.block_size)
                 self._cache.copy(reservation.source, sequence.blocks[block], tokens or self._cache.block_size)
             self._listener(sequence.session, Admitted(reservation.held_tokens))
-        self._tell_places()
 
     def _tell_places(self) -> None:
-        for place, sequence in enumerate(self._scheduler.waiting, start=1):
+        for place, sequence in enumerate(self._scheduler.queue.order(), start=1):
             if sequence.place != place:
                 sequence.place = place
                 self._listener(sequence.session, Waiting(place))
@@ -365,11 +357,14 @@ def build_engine(
         tables = BlockTables(settings.max_batch, longest, settings.block_size, device)
         record = cuda_graphs() if device.type == "cuda" else lambda compute: compute
         decode_steps = DecodeSteps(model, cache, tables, device, settings.max_batch, record)
+    queue: FairQueue[Sequence] = FairQueue(
+        places=settings.max_batch, blocks=blocks, owner_share=settings.owner_share, max_waiting=settings.max_waiting
+    )
     scheduler = Scheduler(
+        queue,
         PrefixCache(BlockManager(blocks), settings.block_size, enabled=settings.prefix_cache),
         tables=tables,
         block_size=settings.block_size,
-        max_batch=settings.max_batch,
         max_step_tokens=settings.max_step_tokens,
         device=device,
     )
@@ -387,7 +382,7 @@ def build_engine(
         ),
         config=config,
         generation=generation,
-        limits=Limits(context_length, settings.max_waiting),
+        context_length=context_length,
         listener=listener,
         device=device,
         dtype=dtype,

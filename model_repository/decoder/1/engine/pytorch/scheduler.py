@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import torch
 
-from engine.departures import Departures
+from engine.fair_queue import FairQueue
 from engine.pytorch.batch import Work
 from engine.pytorch.block_tables import BlockTables
 from engine.pytorch.prefix_cache import PrefixCache, Reservation
@@ -17,45 +15,46 @@ PREFILL_SHARE = 256
 
 
 class Scheduler:
-    """Admits sequences first come, first served, each with all the blocks that it can ever need: one that was admitted
-    can always finish, and nothing is evicted half-way."""
+    """Admits sequences in the queue's order, each with all the blocks that it can ever need: one that was admitted can
+    always finish, and nothing is evicted half-way."""
 
     def __init__(
         self,
+        queue: FairQueue[Sequence],
         blocks: PrefixCache,
         *,
         tables: BlockTables | None,
         block_size: int,
-        max_batch: int,
         max_step_tokens: int,
         device: torch.device,
     ) -> None:
-        self.waiting: deque[Sequence] = deque()
+        self.queue = queue
         # In line for prefill.
         self.running: list[Sequence] = []
         self.blocks = blocks
         self.tables = tables
-        self.departures = Departures()
         self._block_size = block_size
-        self._max_batch = max_batch
         self._max_step_tokens = max_step_tokens
         self.prefill_share = PREFILL_SHARE
         self._device = device
 
     def admit(self) -> tuple[Sequence, Reservation] | None:
-        """Moves the sequence at the head of the queue into the in-flight batch, if there is room for it."""
-        if not self.waiting or len(self.running) >= self._max_batch:
+        """Moves the sequence that is next in the queue into the in-flight batch, if there is room for it."""
+        available = self.blocks.available
+        sequence = self.queue.next(available, self._needs)
+        if sequence is None:
             return None
-        sequence = self.waiting[0]
         reservation = self.blocks.reserve(sequence.content, sequence.prompt_tokens, sequence.reserved_tokens)
-        if reservation is None:
-            return None
-        self.waiting.popleft()
+        assert reservation is not None
+        self.queue.admit(sequence, available - self.blocks.available)
         sequence.reserve(reservation, self._block_size, self._device)
         if self.tables:
             sequence.row = self.tables.add(sequence.blocks)
         self.running.append(sequence)
         return sequence, reservation
+
+    def _needs(self, sequence: Sequence) -> int:
+        return self.blocks.needs(sequence.content, sequence.prompt_tokens, sequence.reserved_tokens)
 
     def next_step(self) -> list[Work]:
         """A decode step for everyone who generates; prompts share what is left of the step's tokens evenly.
@@ -102,9 +101,11 @@ class Scheduler:
         """Forgets a sequence, waiting or running; its blocks are free again, or kept for who begins the same way."""
         if sequence in self.running:
             self.running.remove(sequence)
+            available = self.blocks.available
             self.blocks.release(sequence.blocks)
+            # Owners share no blocks: what nobody uses any more was this owner's.
+            self.queue.leave(sequence, self.blocks.available - available)
             if self.tables:
                 self.tables.remove(sequence.row)
-            self.departures.add()
         else:
-            self.waiting.remove(sequence)
+            self.queue.withdraw(sequence)

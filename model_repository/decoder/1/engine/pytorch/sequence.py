@@ -54,6 +54,7 @@ class Sequence:
         grammar: Grammar | None = None,
     ) -> None:
         self.session = session
+        self.owner = request.cache_salt
         self.prompt_tokens = request.prompt_tokens
         self.next_position = request.next_position
         self.sampling = request.sampling

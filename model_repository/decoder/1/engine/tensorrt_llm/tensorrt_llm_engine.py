@@ -15,7 +15,8 @@ import torch
 from tokenizers import Tokenizer
 
 from engine.checkpoint import ModelConfig, read_generation_config, read_model_config
-from engine.errors import RequestError, invalid_argument
+from engine.errors import invalid_argument
+from engine.fair_queue import FairQueue
 from engine.protocol import (
     Admitted,
     EngineState,
@@ -77,9 +78,15 @@ class TensorRTLLMEngine:
         self._dtype = _dtype(settings, self._config)
         self._cache_tokens = cache_tokens // settings.block_size * settings.block_size
         self._max_length = max_length
-        self._max_waiting = settings.max_waiting
         self._listener = listener
-        self._reservations = Reservations(cache_tokens // settings.block_size, settings.block_size, settings.max_batch)
+        blocks = cache_tokens // settings.block_size
+        queue: FairQueue[str] = FairQueue(
+            places=settings.max_batch,
+            blocks=blocks,
+            owner_share=settings.owner_share,
+            max_waiting=settings.max_waiting,
+        )
+        self._reservations = Reservations(queue, blocks, settings.block_size)
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -112,16 +119,11 @@ class TensorRTLLMEngine:
             if session in self._sessions:
                 raise invalid_argument(f"session {session} is open already")
             self._sessions[session] = opened
-            self._reservations.ask(session, request.prompt_tokens + max_tokens)
+            self._reservations.ask(session, request.cache_salt, request.prompt_tokens + max_tokens)
             self._admit()
-            waiting = self._reservations.waiting
-            if waiting > self._max_waiting:
+            if (refusal := self._reservations.refusal(session)) is not None:
                 self._forget(opened)
-                seconds = self._reservations.departures.seconds_until(waiting)
-                raise RequestError(
-                    "resource_exhausted",
-                    f"{waiting - 1} requests are waiting for the KV cache and no more may; retry in {seconds} s",
-                )
+                raise refusal
             self._tell_places()
 
     def feed(self, session: str, piece: PromptPiece) -> None:
