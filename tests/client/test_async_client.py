@@ -12,6 +12,7 @@ from qwen3_vl_client import (
     AsyncClient,
     AsyncStream,
     Cancelled,
+    Client,
     InvalidRequest,
     NotFound,
     Progress,
@@ -125,6 +126,19 @@ def test_garbage_collection_stops_the_request(server: ScriptedServer) -> None:
             assert await stopped(server, request_id)
 
     asyncio.run(main())
+
+
+def test_a_time_that_ran_out_at_the_server_is_told_in_its_words(server: ScriptedServer) -> None:
+    slow = json.dumps([["error", "deadline_exceeded: video[0] cannot be read: its decoder made no progress"]])
+
+    async def ask() -> object:
+        async with AsyncClient(server.url) as client:
+            return await client.ask(None, slow)
+
+    with pytest.raises(Timeout, match="its decoder made no progress"):
+        asyncio.run(ask())
+    with Client(server.url) as client, pytest.raises(Timeout, match="its decoder made no progress"):
+        client.ask(None, slow)
 
 
 def test_timeouts_stop_the_request(server: ScriptedServer) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from client.scripted import ScriptedServer
-from qwen3_vl_client import AsyncClient, Client, InvalidRequest, ServerUnavailable
+from qwen3_vl_client import AsyncClient, Client, InvalidRequest, ServerUnavailable, Timeout, Timeouts
 
 
 def test_look(client: Client, video: Path) -> None:
@@ -41,3 +41,16 @@ def test_look_at_what_a_conversation_shows(server: ScriptedServer, client: Clien
             return await asynchronous.look_chat(messages, fps=1)
 
     assert client.look_chat(messages, fps=1) == asyncio.run(look()) == client.look(video, fps=1)
+
+
+def test_a_stage_that_says_nothing_is_not_waited_for_without_end(server: ScriptedServer) -> None:
+    timeouts = Timeouts(silence=0.5)
+
+    async def look() -> object:
+        async with AsyncClient(server.url, timeouts=timeouts) as asynchronous:
+            return await asynchronous.look(uri="a.mp4", question="silence 3")
+
+    with pytest.raises(Timeout):
+        asyncio.run(look())
+    with Client(server.url, timeouts=timeouts) as client, pytest.raises(Timeout):
+        client.look(uri="a.mp4", question="silence 3")

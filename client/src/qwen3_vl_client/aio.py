@@ -16,7 +16,7 @@ from .connection import ENDING_SECONDS, STOP_SECONDS, Address, address, grpc_tim
 from .errors import Cancelled
 from .exchange import Exchange, outputs, read_look
 from .media import Media
-from .options import SamplingParameters, Timeouts, Tls, VideoOptions, merge, with_total
+from .options import SamplingParameters, Timeouts, Tls, VideoOptions, look_seconds, merge, with_total
 from .request import Outgoing
 from .results import Answer, Event, Look
 from .summaries.summarizing import SummaryOptions, summarize
@@ -324,16 +324,20 @@ class _Running:
             try:
                 if self._outgoing is None:
                     arrived = await within(self.exchange.wait_seconds(), self.call.read())
-                    if arrived is grpc.aio.EOF:
-                        self.exchange.closed()
-                    else:
-                        self.exchange.receive(arrived)
                 else:
                     await within(self.exchange.wait_seconds(), self._upload(self._outgoing))
+                    continue
             except asyncio.TimeoutError:
                 self.exchange.timed_out()
+                continue
             except grpc.RpcError as error:
                 self.exchange.broke(error)
+                continue
+            # Outside of the `try`: the server's own word of a time that ran out is a TimeoutError too.
+            if arrived is grpc.aio.EOF:
+                self.exchange.closed()
+            else:
+                self.exchange.receive(arrived)
         return event
 
     async def drain(self) -> None:
@@ -368,9 +372,8 @@ class _Connection:
 
     async def look(self, outgoing: Outgoing, timeouts: Timeouts) -> Look:
         self._connect()
-        call = self._stub.ModelStreamInfer(
-            iter([outgoing.message]), timeout=grpc_timeout(timeouts.total), metadata=self._address.metadata
-        )
+        limit = grpc_timeout(look_seconds(timeouts, outgoing.upload_bytes))
+        call = self._stub.ModelStreamInfer(iter([outgoing.message]), timeout=limit, metadata=self._address.metadata)
         try:
             return read_look([response async for response in call], outgoing.request_id)
         except grpc.RpcError as error:

@@ -18,7 +18,7 @@ from .connection import ENDING_SECONDS, STOP_SECONDS, Address, address, grpc_tim
 from .errors import Cancelled
 from .exchange import Exchange, outputs, read_look
 from .media import Media
-from .options import SamplingParameters, Timeouts, Tls, VideoOptions, merge, with_total
+from .options import SamplingParameters, Timeouts, Tls, VideoOptions, look_seconds, merge, with_total
 from .request import Outgoing
 from .results import Answer, Event, Look
 from .summaries.blocking import summarize_blocking
@@ -230,7 +230,7 @@ class Client:
         self.close()
 
     def _look(self, outgoing: Outgoing, timeout: float | None) -> Look:
-        limit = with_total(self._timeouts, timeout).total
+        limit = look_seconds(with_total(self._timeouts, timeout), outgoing.upload_bytes)
         message = request.salted(outgoing, self._cache_salt).message
         try:
             call = self._stub.ModelStreamInfer(

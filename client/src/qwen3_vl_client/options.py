@@ -47,6 +47,9 @@ class VideoOptions:
     """Seconds into the video where looking ends."""
 
 
+_SLOW_BYTES_PER_SECOND = 2**17
+
+
 @dataclass(frozen=True)
 class Timeouts:
     """Limits in seconds; `math.inf` lifts one.
@@ -75,6 +78,11 @@ class Tls:
     root_certificates: str | Path | None = None
     private_key: str | Path | None = None
     certificate_chain: str | Path | None = None
+
+
+def look_seconds(timeouts: Timeouts, upload_bytes: int) -> float:
+    """How long a look may take: nothing is heard of it before it is there, and a slow upload is no silence."""
+    return min(timeouts.total, timeouts.silence + upload_bytes / _SLOW_BYTES_PER_SECOND)
 
 
 def with_total(timeouts: Timeouts, total: float | None) -> Timeouts:
