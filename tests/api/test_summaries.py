@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx2
 import pytest
 from api.stack import wait_until
 from media import make_video
+from qwen3_vl_client.summaries import SummaryOptions
 
 BODY = {"model": "test-model", "video": "long.mp4", "part_seconds": 4, "max_tokens": 60}
 
@@ -71,6 +73,22 @@ def test_an_interrupted_summary_goes_on_where_it_was(http: httpx2.Client, sessio
             told_again = list(events(streaming.iter_lines()))
         assert bool(told_again[0]["resumed"]) == resumed
         assert told_again[-1]["object"] == "video.summary"
+
+
+def test_all_summaries_of_one_owner_share_the_parts_in_flight(http: httpx2.Client, sessions: Callable[[], int]) -> None:
+    most = 0
+
+    def summarize(about: str) -> int:
+        body = {**BODY, "about": about, "part_seconds": 2, "max_tokens": 200}
+        return http.post("/v1/summaries", json=body).status_code
+
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(summarize, about) for about in ("red", "green", "blue")]
+        while not all(each.done() for each in asked):
+            most = max(most, sessions())
+    assert [each.result() for each in asked] == [200] * 3
+    # Each alone would have as many.
+    assert 4 < most <= SummaryOptions.in_flight
 
 
 @pytest.mark.parametrize(

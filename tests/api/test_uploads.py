@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from qwen3_vl_client import InvalidRequest, NotFound
-from qwen3_vl_client.uploads import QuotaExceeded, StoredFile, TooManyUploads, Uploads
+from qwen3_vl_client.uploads import DiskFull, QuotaExceeded, StoredFile, TooManyUploads, Uploads
 
 MIB = 2**20
 
@@ -125,8 +126,35 @@ def test_capacity_is_everybodys_and_counts_equal_contents_once(make: Callable[..
     put(uploads, "ann", b"a" * 2 * MIB)
     put(uploads, "bob", b"a" * 2 * MIB)
     put(uploads, "eve", b"e" * MIB)
-    with pytest.raises(QuotaExceeded, match="all files on this server"):
+    with pytest.raises(QuotaExceeded, match="all files on this server") as refused:
         put(uploads, "eve", b"f" * 2 * MIB)
+    # Whose files are equal to whose would show in how much all of them hold.
+    assert not any(character.isdigit() for character in refused.value.message)
+
+
+def test_nobody_waits_while_what_was_there_already_is_freed(
+    make: Callable[..., Uploads], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = make()
+    put(uploads, "ann", b"same")
+    closing = threading.Event()
+    with uploads.begin("bob") as upload:
+        upload.write(b"same")
+        file = upload._file
+        monkeypatch.setattr(upload, "_file", SimpleNamespace(close=lambda: (closing.wait(10), file.close())))
+        upload.finish("clip.mp4")
+    assert not file.closed
+    closing.set()
+
+
+def test_how_much_the_disk_holds_is_nobodys_to_know(make: Callable[..., Uploads]) -> None:
+    uploads = make(min_free_bytes=2**60)
+    with pytest.raises(DiskFull) as refused:
+        put(uploads, "ann", b"a")
+    assert refused.value.message == (
+        "the server's disk has no room for this file, as 1,152,921,504,606,846,976 bytes are kept free;"
+        " delete files, or wait until some expire"
+    )
 
 
 def test_uploads_at_the_same_time_do_not_exceed_the_quota_together(make: Callable[..., Uploads]) -> None:

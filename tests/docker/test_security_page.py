@@ -28,11 +28,15 @@ def _default(parameter: click.Parameter) -> str:
     return str(parameter.default)
 
 
+# What is taken where a stage's parameter is empty.
+WITHOUT = {"max_bytes_in_flight": "a quarter of the memory", "max_workers": "two for each core, 4 at least"}
+
+
 def parameters(stage: str) -> dict[str, str]:
     """Name -> value in a stage's configuration; an empty one says what is taken instead."""
     text = (ROOT / "model_repository" / stage / "config.pbtxt").read_text()
     found = re.findall(r'parameters \{ key: "(\w+)" value: \{ string_value: "([^"]*)" \} \}', text)
-    return {name: value or "a quarter of the memory" for name, value in found}
+    return {name: value or WITHOUT.get(name, "") for name, value in found}
 
 
 def bounds(title: str) -> dict[str, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from qwen3_vl_client.summaries.cutting import Part, cut
+from qwen3_vl_client.summaries.cutting import Part, _nearest, cut
 
 seconds = st.floats(1, 50_000)
 
@@ -34,6 +36,37 @@ def test_without_cuts_where_the_picture_changes_most() -> None:
 
 def test_where_nothing_changes_evenly() -> None:
     assert [part.end for part in cut(900.0, 400.0, [], [0.2] * 50)] == [300.0, 600.0, 900.0]
+
+
+def test_what_is_near_is_found_without_looking_at_the_rest() -> None:
+    """As many times as there may be: each part costs as much as with few of them."""
+
+    class Counted(list[float]):
+        looked_at = 0
+
+        def __getitem__(self, index: Any) -> Any:
+            Counted.looked_at += 1
+            return super().__getitem__(index)
+
+        def __iter__(self) -> Iterator[float]:
+            Counted.looked_at += len(self)
+            return super().__iter__()
+
+    times = [number * 0.5 for number in range(100_000)]
+    pauses = [(time, time + 0.1) for time in times]
+    parts = cut(50_000.0, 25.0, Counted(times), Counted([0.2] * 100_000), pauses)
+    assert len(parts) == 2000
+    assert Counted.looked_at < 10 * len(times)
+
+
+@given(st.floats(0, 100), st.floats(0, 50), st.floats(0, 50), st.lists(st.floats(0, 100), max_size=20))
+def test_the_nearest_time_is_the_nearest_of_all(
+    earliest: float, more: float, still_more: float, times: list[float]
+) -> None:
+    even, latest = earliest + more, earliest + more + still_more
+    nearby = [time for time in sorted(times) if earliest <= time <= latest]
+    expected = min(nearby, key=lambda time: abs(time - even), default=None)
+    assert _nearest(even, earliest, latest, sorted(times)) == expected
 
 
 @given(seconds, st.floats(1, 5000), st.lists(seconds, max_size=200), st.lists(st.floats(0, 1), max_size=512))

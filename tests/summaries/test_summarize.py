@@ -95,6 +95,74 @@ def test_two_are_read_while_the_others_are_answered() -> None:
     assert (narrator.most_reading, narrator.most_running) == (2, 5)
 
 
+def test_summaries_that_share_places_hold_no_more_of_them() -> None:
+    narrator = Narrator(seconds=1000)
+
+    async def together() -> list[SummaryEvent]:
+        options = SummaryOptions(part_seconds=100, in_flight=8, places=asyncio.Semaphore(3))
+        made = await asyncio.gather(*(last(narrator, options) for _ in range(4)))
+        return list(made)
+
+    async def last(narrator: Any, options: SummaryOptions) -> SummaryEvent:
+        return [event async for event in summarize(narrator, uri="a.mp4", options=options)][-1]
+
+    first, *others = asyncio.run(together())
+    assert isinstance(first, Summary)
+    assert others == [first] * 3
+    assert narrator.most_running == 3
+
+
+@pytest.mark.parametrize(
+    ("day", "options", "reason"),
+    [
+        (
+            Narrator(seconds=86_400),
+            {"part_seconds": 1},
+            r"86,400 parts of 1 s; at most 2,000 are accepted \(max_parts\): part_seconds of 44 or more",
+        ),
+        (
+            Narrator(seconds=86_400, context=5),
+            {},
+            "at most 2,000 are accepted .*the context holds no more.* parts of 44 s",
+        ),
+        (Narrator(seconds=86_400), {"max_parts": 100}, "288 parts of 300 s; at most 100 are accepted .* of 864 or"),
+    ],
+)
+def test_a_video_of_too_many_parts_is_refused_before_any_is_asked_about(
+    day: Narrator, options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=reason):
+        run(day, **options)
+    assert day.asked == []
+
+
+def test_what_the_refusal_advises_is_accepted() -> None:
+    async def cut() -> Cut:
+        events = summarize(Narrator(seconds=86_400), uri="a.mp4", options=SummaryOptions(part_seconds=44))  # type: ignore[arg-type]
+        first = await anext(events)
+        await events.aclose()
+        assert isinstance(first, Cut)
+        return first
+
+    assert len(asyncio.run(cut()).parts) >= 86_400 / 44
+
+
+def test_only_parts_that_run_are_tasks() -> None:
+    narrator = Narrator(seconds=86_400)
+
+    async def count() -> int:
+        options = SummaryOptions(part_seconds=44, in_flight=3)
+        events = summarize(narrator, uri="a.mp4", options=options)  # type: ignore[arg-type]
+        async for event in events:
+            if isinstance(event, PartDone):
+                break
+        tasks = len(asyncio.all_tasks())
+        await events.aclose()
+        return tasks
+
+    assert asyncio.run(count()) <= 1 + 3
+
+
 def test_leaving_early_cancels_what_runs() -> None:
     narrator = Narrator(seconds=1000)
 
@@ -182,7 +250,11 @@ def test_complete_summary_is_found_again_where_its_journal_is_kept(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"part_seconds": 0}, "part_seconds is 0; at least 1"), ({"in_flight": 0}, "in_flight is 0; at least 1")],
+    [
+        ({"part_seconds": 0}, "part_seconds is 0; at least 1"),
+        ({"in_flight": 0}, "in_flight is 0; at least 1"),
+        ({"max_parts": 0}, "max_parts is 0; at least 1"),
+    ],
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -36,7 +36,7 @@ def told(folder: Path, what: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise no_room(folder, what) from error
+            raise no_room(what) from error
         raise
     except sqlite3.OperationalError as error:
         # The last byte is the code without what SQLite adds to it.
@@ -44,17 +44,14 @@ def told(folder: Path, what: str) -> Iterator[None]:
         if code == sqlite3.SQLITE_BUSY:
             raise ServerUnavailable(f"the index of {what} is busy; ask again") from error
         if code == sqlite3.SQLITE_FULL or free_bytes(folder) < _LEAST_BYTES:
-            raise no_room(folder, what) from error
+            raise no_room(what) from error
         raise
 
 
-def no_room(folder: Path, what: str, kept_free_bytes: int = 0) -> DiskFull:
-    """The error that says so."""
-    kept = f", of which {kept_free_bytes:,} are kept free" if kept_free_bytes else ""
-    return DiskFull(
-        f"the server's disk has no room for {what}: {free_bytes(folder):,} bytes are free{kept};"
-        " delete files, or wait until some expire"
-    )
+def no_room(what: str, kept_free_bytes: int = 0) -> DiskFull:
+    """The error that says so, and not how much is free: that would tell each caller what the others upload."""
+    kept = f", as {kept_free_bytes:,} bytes are kept free" if kept_free_bytes else ""
+    return DiskFull(f"the server's disk has no room for {what}{kept}; delete files, or wait until some expire")
 
 
 def free_bytes(folder: Path) -> int:

@@ -55,7 +55,7 @@ def serve(
         LongVideo, typer.Option(help="When chats that do not say read videos part by part: if the context has no room.")
     ] = "auto",
     max_body_mib: Annotated[int, typer.Option(help="Of a chat request with its data URIs.")] = 256,
-    max_body_values: Annotated[int, typer.Option(help="Commas, colons and opening brackets of a request.")] = 200_000,
+    max_body_values: Annotated[int, typer.Option(help="Commas, colons and opening brackets of a request.")] = 50_000,
     max_held_mib: Annotated[int, typer.Option(help="Of the bodies of all requests that run.")] = 1024,
     max_fetch_mib: Annotated[int, typer.Option(help="Of a medium that is fetched.")] = 2048,
     max_fetch_seconds: Annotated[float, typer.Option(help="How long that may take.")] = 60.0,

@@ -16,10 +16,11 @@ from ..connection import address
 from ..front.bodies import HeldBodies
 from ..front.headers import NOTHING, put_into_every_response
 from ..front.hosts import HostsMiddleware
+from ..front.parts import Places
 from ..front.rates import RequestLimits
 from ..front.secret import Secret
 from ..front.sweeping import sweeping
-from ..summaries import sweep_journals
+from ..summaries import SummaryOptions, sweep_journals
 from ..uploads import Uploads
 from . import chat, errors, events, files, models, operations, summaries
 from .chat_response import ChatCompletionChunk
@@ -75,6 +76,7 @@ def create_app(settings: Settings, fetcher: Fetcher | None = None) -> FastAPI:
                 guesses=Guesses(settings.wrong_keys_per_minute),
                 bodies=HeldBodies(settings.max_held_bytes),
                 limits=RequestLimits(settings.requests_per_minute, settings.concurrent_requests),
+                places=Places(SummaryOptions.in_flight),
                 metrics=metrics,
             )
             yield

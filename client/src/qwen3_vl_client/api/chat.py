@@ -63,7 +63,6 @@ async def create_chat_completion(
     A client that closes its connection ends the generation.
     """
     check_model(body.model, shared)
-    resources.enter_context(shared.limits.running(owner))
     try:
         answering = await unless_gone(request, _begin(body, shared, owner, asker, resources))
         reply = _Reply(answering, body, shared)
@@ -143,6 +142,7 @@ async def _begin(
         sampling=sampling,
         video_options=video_options,
         journal=journals_of(owner, shared.journals),
+        places=shared.places.of(owner),
     )
     answering = Answering(
         long_videos, lambda: asker.stream_chat(messages, sampling=sampling, video_options=video_options)

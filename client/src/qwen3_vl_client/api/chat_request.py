@@ -13,9 +13,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from .frame_list import FrameTimes, count_frames, is_frame_list
 from .long_videos import LongVideo
+from .models import ModelName
 from .video_kwargs import MediaIoKwargs, MmProcessorKwargs, VideoOptions, frame_times, merged_video_options
 
 _MAX_INTEGER = 2**31 - 1
+_MAX_MESSAGES = _MAX_PARTS = 4096
+# As many as the server takes.
+_MAX_STOPS = 64
+_MAX_STOP_TOKENS = 1024
+_MAX_CHOICES = 4096
 
 
 class _Body(BaseModel):
@@ -62,11 +68,18 @@ def _is_text(content: Any) -> str:
 
 Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
 Text = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[TextPart], Field(min_length=1), Tag("parts")],
+    Annotated[str, Tag("text")]
+    | Annotated[list[TextPart], Field(min_length=1, max_length=_MAX_PARTS, fail_fast=True), Tag("parts")],
     Discriminator(_is_text),
 ]
 Content = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[Part], Field(min_length=1), Tag("parts")], Discriminator(_is_text)
+    Annotated[str, Tag("text")]
+    | Annotated[list[Part], Field(min_length=1, max_length=_MAX_PARTS, fail_fast=True), Tag("parts")],
+    Discriminator(_is_text),
+]
+Stop = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[str], Field(max_length=_MAX_STOPS, fail_fast=True), Tag("texts")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "texts"),
 ]
 Nothing = Annotated[list[Any], Field(max_length=0)] | None
 
@@ -154,7 +167,7 @@ class StructuredOutputs(_Body):
     json_: dict[str, Any] | None = Field(default=None, alias="json")
     json_object: Yes | None = None
     regex: str | None = None
-    choice: list[str] | None = Field(default=None, min_length=1)
+    choice: Annotated[list[str], Field(min_length=1, max_length=_MAX_CHOICES, fail_fast=True)] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> StructuredOutputs:
@@ -174,8 +187,8 @@ class StructuredOutputs(_Body):
 class ChatRequest(_Body):
     """What is null counts as not given."""
 
-    model: str
-    messages: list[Message] = Field(min_length=1)
+    model: ModelName
+    messages: Annotated[list[Message], Field(min_length=1, max_length=_MAX_MESSAGES, fail_fast=True)]
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -185,7 +198,7 @@ class ChatRequest(_Body):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
-    stop: str | list[str] | None = None
+    stop: Stop | None = None
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     response_format: ResponseFormat | None = None
@@ -195,7 +208,7 @@ class ChatRequest(_Body):
     min_p: float | None = Field(default=None, ge=0, le=1)
     repetition_penalty: float | None = Field(default=None, ge=0.01, le=10)
     min_tokens: int | None = Field(default=None, ge=0, le=_MAX_INTEGER)
-    stop_token_ids: list[int] | None = None
+    stop_token_ids: Annotated[list[int], Field(max_length=_MAX_STOP_TOKENS, fail_fast=True)] | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -212,7 +225,7 @@ class ChatRequest(_Body):
     logprobs: No | None = None
     top_logprobs: Zero | None = None
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=16, fail_fast=True)] | None = None
     tools: Nothing = None
     functions: Nothing = None
     tool_choice: Literal["none", "auto"] | None = None

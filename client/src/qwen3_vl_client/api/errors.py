@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..front.bodies import InvalidBodyError
 from ..front.disconnects import CLIENT_CLOSED_REQUEST
-from ..front.refusals import RefusedError
+from ..front.refusals import RefusedError, shortened
 from ..uploads import DiskFull, QuotaExceeded
 
 _log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def _parameter(message: str) -> str | None:
 
 def _details(status: HTTPStatus, message: str, param: str | None, code: str | None) -> ErrorDetails:
     kind = _TYPES.get(status, "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error")
-    return ErrorDetails(message=message, type=kind, param=param, code=code)
+    return ErrorDetails(message=shortened(message), type=kind, param=param and shortened(param), code=code)
 
 
 def _response(status: HTTPStatus, details: ErrorDetails, headers: Mapping[str, str] | None = None) -> JSONResponse:

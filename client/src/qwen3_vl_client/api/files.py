@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 
 from ..errors import InvalidRequest, NotFound
+from ..front.contents import content
 from ..front.storing import Storing
 from ..uploads import StoredFile, Uploads
 from .errors import documented
@@ -26,7 +27,10 @@ Purpose = Literal["user_data", "vision", "assistants", "batch", "fine-tune", "ev
 _PURPOSES = get_args(Purpose)
 _DEFAULT_PURPOSE = "user_data"
 _MAX_NAME_CHARACTERS = 255
-_MAX_LISTED = 10_000
+_MAX_LIMIT = 10_000
+"""That is accepted, as OpenAI does."""
+_MAX_LISTED = 1_000
+"""On one page, whatever `limit` says: `has_more` tells that there are others."""
 _UNKNOWN = documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
 _FORM: dict[str, Any] = {
     "requestBody": {
@@ -110,17 +114,23 @@ async def upload_file(request: Request, shared: Shared, owner: CountedOwner) -> 
     return FileObject.of(stored)
 
 
-@router.get("", response_model=FileList, responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED))
+@router.get(
+    "",
+    response_model=FileList,
+    responses=documented(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS),
+)
 async def list_files(
     shared: Shared,
-    owner: Owner,
+    owner: CountedOwner,
     purpose: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=_MAX_LISTED)] = _MAX_LISTED,
+    limit: Annotated[int, Query(ge=1, le=_MAX_LIMIT)] = _MAX_LISTED,
     order: Literal["asc", "desc"] = "desc",
     after: Annotated[str | None, Query(description="The id of the last file that was seen.")] = None,
 ) -> Response:
-    """The caller's own files, newest first unless `order` says otherwise."""
-    page = await asyncio.to_thread(_page, shared.uploads, owner, purpose, limit, order == "desc", after)
+    """The caller's own files, newest first unless `order` says otherwise; at most 1,000 on a page."""
+    page = await asyncio.to_thread(
+        _page, shared.uploads, owner, purpose, min(limit, _MAX_LISTED), order == "desc", after
+    )
     return Response(page, media_type="application/json")
 
 
@@ -138,18 +148,16 @@ async def retrieve_file(file_id: str, shared: Shared, owner: Owner) -> FileObjec
         206: {"description": "A range of it"},
         416: {"description": "No such range"},
         **_UNKNOWN,
+        **documented(HTTPStatus.TOO_MANY_REQUESTS),
     },
 )
-async def retrieve_file_content(file_id: str, shared: Shared, owner: Owner) -> FileResponse:
+async def retrieve_file_content(file_id: str, shared: Shared, owner: CountedOwner) -> FileResponse:
     """What was uploaded, byte for byte; ranges are accepted."""
     stored = await asyncio.to_thread(shared.uploads.find, owner, file_id)
     # Never shown in place: what users upload is no page of this server.
-    return FileResponse(
-        stored.path,
-        media_type="application/octet-stream",
-        filename=stored.name,
-        headers={"x-content-type-options": "nosniff"},
-    )
+    response = content(stored, "application/octet-stream", attached=True)
+    response.headers["x-content-type-options"] = "nosniff"
+    return response
 
 
 @router.delete("/{file_id}", responses=_UNKNOWN)

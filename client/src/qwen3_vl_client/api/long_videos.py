@@ -5,6 +5,7 @@ The answer that follows is an ordinary one, to the same question in the same for
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -25,6 +26,7 @@ class LongVideos:
 
     Args:
         journal: a folder that keeps what was noted, so that the next turn finds it.
+        places: the owner's, in which parts are read.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class LongVideos:
         sampling: Mapping[str, Any],
         video_options: Mapping[str, Any],
         journal: Path,
+        places: asyncio.Semaphore,
     ) -> None:
         self._client = client
         self._messages = messages
@@ -43,6 +46,7 @@ class LongVideos:
         self._sampling = {name: sampling[name] for name in _SAME if name in sampling}
         self._video_options = video_options
         self._journal = journal
+        self._places = places
 
     async def note(self) -> AsyncGenerator[SummaryEvent, None]:
         """Writes notes in the place of the videos, if that is to be done; tells how far it is.
@@ -81,6 +85,7 @@ class LongVideos:
             video_options=self._video_options,
             journal=self._journal,
             keep_journal=True,
+            places=self._places,
         )
         return summarize(
             self._client, video.get("video"), uri=video.get("uri"), subtitles=video.get("subtitles"), options=options

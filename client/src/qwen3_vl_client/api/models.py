@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from http import HTTPStatus
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from .errors import ApiError, documented
 from .services import Owner, Services, Shared
@@ -16,6 +16,10 @@ router = APIRouter(prefix="/v1/models")
 
 _STARTED = int(time.time())
 _MODEL_OWNER = "qwen3-vl-triton"
+
+
+ModelName = Annotated[str, Field(max_length=256)]
+"""In the body of a request."""
 
 
 class Model(BaseModel):

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from ..aio import AsyncClient
 from ..front.bodies import HeldBodies, read_json
+from ..front.parts import Places
 from ..front.rates import RequestLimits, caller
 from ..front.secret import Secret
 from ..uploads import Uploads
@@ -43,6 +44,7 @@ class Services:
     keys: ApiKeys
     guesses: Guesses
     limits: RequestLimits
+    places: Places
     bodies: HeldBodies
     metrics: Metrics
 
@@ -107,12 +109,14 @@ Resources = Annotated[AsyncExitStack, Depends(_resources)]
 
 
 def json_body(model: type[Model]) -> Callable[..., Awaitable[Model]]:
-    """A dependency: the body, which is read only of those who may ask, within bounds.
+    """A dependency: the body of a request that runs, which is read only of those who may ask, within bounds.
 
     FastAPI's own would be read and parsed before the key is looked at.
     """
 
     async def read(request: Request, shared: Shared, owner: CountedOwner, resources: Resources) -> Model:
+        # Who waits for a body holds a place like who waits for an answer.
+        resources.enter_context(shared.limits.running(owner))
         return await read_json(
             request.stream(),
             request.headers,

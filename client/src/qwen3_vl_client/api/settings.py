@@ -46,7 +46,7 @@ class Settings:
     """Of chats that do not say."""
     max_body_bytes: int = 256 * 2**20
     """Of a request with its data URIs; uploads are bounded by their quota instead."""
-    max_body_values: int = 200_000
+    max_body_values: int = 50_000
     """Of a request: its commas, colons and opening brackets."""
     max_held_bytes: int = 2**30
     """Of the bodies of all requests that run; one owner's may hold half of it."""

@@ -19,7 +19,7 @@ from ..front.disconnects import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_g
 from ..summaries import Cut, Merged, PartDone, Summary, SummaryEvent, SummaryOptions, journals_of, summarize
 from . import events
 from .errors import GENERATION_ERRORS, ErrorBody, describe
-from .models import check_model
+from .models import ModelName, check_model
 from .services import Asker, CountedOwner, Resources, Services, Shared, described_body, json_body
 from .video_kwargs import VideoOptions
 
@@ -31,7 +31,7 @@ class SummaryRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    model: str
+    model: ModelName
     video: str
     subtitles: str | None = None
     about: str = ""
@@ -128,7 +128,6 @@ async def create_summary(
     A client that closes its connection ends it; the same request goes on where it was.
     """
     check_model(body.model, shared)
-    resources.enter_context(shared.limits.running(owner))
     head = {"id": f"summary-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
     try:
         progress = await unless_gone(request, _begin(body, shared, owner, asker, resources))
@@ -154,6 +153,7 @@ async def _begin(
         about=body.about,
         language=body.language,
         part_seconds=body.part_seconds,
+        places=shared.places.of(owner),
         sampling=sampling,
         video_options=body.video_options.model_dump(exclude_none=True) if body.video_options else {},
         journal=journals_of(owner, shared.journals),

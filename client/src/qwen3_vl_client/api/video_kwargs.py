@@ -24,6 +24,7 @@ class _Kwargs(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+FrameIndex = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Rate = Annotated[float, Field(gt=0, le=_MAX_RATE)]
 
 
@@ -38,7 +39,7 @@ class Size(_Kwargs):
 class MmProcessorKwargs(_Kwargs):
     """vLLM's `mm_processor_kwargs`: what its Qwen3-VL processor takes."""
 
-    fps: Rate | Annotated[list[Rate], Field(min_length=1, max_length=1)] | None = None
+    fps: Rate | Annotated[list[Rate], Field(min_length=1, max_length=1, fail_fast=True)] | None = None
     """Alone or, as qwen-vl-utils gives it, in a list. Of a list of frames that is not sampled, their rate."""
     num_frames: int | None = Field(default=None, ge=1, le=_MAX_FRAMES)
     min_frames: int | None = Field(default=None, ge=1, le=_MAX_FRAMES)
@@ -73,7 +74,9 @@ class VideoIoKwargs(_Kwargs):
 
     num_frames: Literal[-1] | int | None = Field(default=None, le=_MAX_FRAMES)
     fps: float | None = Field(default=None, le=_MAX_RATE)
-    frames_indices: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] | None = Field(default=None, min_length=1)
+    frames_indices: Annotated[list[FrameIndex], Field(min_length=1, max_length=_MAX_FRAMES, fail_fast=True)] | None = (
+        None
+    )
     """Of each frame of a list, its number in the video that it is taken from, whose rate `fps` is."""
     total_num_frames: int | None = Field(default=None, ge=1)
     """Ignored, like `duration`: the last frame's time says as much."""

@@ -1,6 +1,7 @@
 """What the API and the page share: everything that happens before and around a request.
 
     connections.py   how an app is served: bounds on connections, on heads, on slow senders and slow readers
+    paces.py         how slow a sender or a reader may be
     handles.py       file handles for as many connections
     quiet.py         a log line that repeats comes once a minute
     refusals.py      a request that is refused, whatever the form of the answer

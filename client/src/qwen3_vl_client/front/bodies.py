@@ -22,6 +22,10 @@ _FREE_BYTES = 64 * 1024
 _BYTES_PER_VALUE = 128
 _RETRY_SECONDS = 5.0
 _MARKS = (b",", b":", b"[", b"{")
+# No value begins with these: such a comma is within a text, as before each JPEG file of a list of frames, `,/9j/`.
+_NO_MARKS = (b",/", b",\\")
+_MOST_KEYS = 1024
+"""Of an object. All that are wrong become errors, of which one is told."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -115,7 +119,7 @@ async def read_json(
         body += piece
         if len(body) > max_bytes:
             raise _too_large(max_bytes, hint)
-        marks = sum(map(piece.count, _MARKS))
+        marks = sum(map(piece.count, _MARKS)) - sum(map(piece.count, _NO_MARKS))
         values += marks
         if values > max_values:
             raise RefusedError(
@@ -152,23 +156,29 @@ def _parse(body: bytearray, model: type[Model]) -> Model:
     try:
         # Half a surrogate, NaN and deep nesting are errors to it.
         value = from_json(body, allow_inf_nan=False)
-        _check_numbers(value)
+        _check(value)
     except ValueError as error:
         raise RefusedError(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {error}", code="invalid_argument") from None
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise InvalidBodyError(error.errors()[0], value) from None
+        raise InvalidBodyError(error.errors(include_url=False)[0], value) from None
 
 
-def _check_numbers(value: Any) -> None:
-    """Raises ValueError for a number that no float holds, 1e999."""
+def _check(value: Any) -> None:
+    """Raises ValueError for a number that no float holds, 1e999; RefusedError for an object with too many keys."""
     waiting = [value]
     while waiting:
         value = waiting.pop()
         if isinstance(value, list):
             waiting.extend(value)
         elif isinstance(value, dict):
+            if len(value) > _MOST_KEYS:
+                raise RefusedError(
+                    HTTPStatus.BAD_REQUEST,
+                    f"an object of the body has {len(value):,} keys; at most {_MOST_KEYS:,} are accepted",
+                    code="too_many_values",
+                )
             waiting.extend(value.values())
         elif isinstance(value, float) and not math.isfinite(value):
             raise ValueError("it has a number beyond 1.8e308")

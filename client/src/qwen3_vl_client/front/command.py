@@ -37,8 +37,10 @@ ShareCache = Annotated[
 ]
 MaxConnections = Annotated[int, typer.Option(min=1, help="Connections at the same time.")]
 HeadSeconds = Annotated[float, typer.Option(min=0.1, help="How long a request's head may take.")]
-BodySeconds = Annotated[float, typer.Option(min=0.1, help="How long a body may make no progress.")]
-ReadingSeconds = Annotated[float, typer.Option(min=0.1, help="How long a client may read nothing of its answer.")]
+BodySeconds = Annotated[float, typer.Option(min=0.1, help="How far a body may be behind 16 KiB per second.")]
+ReadingSeconds = Annotated[
+    float, typer.Option(min=0.1, help="How far a client may be behind reading 4 KiB per second of its answer.")
+]
 
 
 @dataclass(frozen=True)

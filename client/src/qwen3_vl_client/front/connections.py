@@ -21,13 +21,14 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from .handles import room_for
+from .paces import Pace
 from .quiet import quieten
 
 _log = logging.getLogger("uvicorn.error")
 
 _BACKLOG = 128
-_PROGRESS_BYTES = 4096
-"""A body makes progress with each so many bytes."""
+_YOUNG_SECONDS = 2.0
+"""Who has been slow for less is not closed for another."""
 _CHUNK_BYTES = 64
 _SMALL_CHUNKS = 1000
 """So many chunks of a body may be smaller than that on average."""
@@ -39,20 +40,25 @@ class Bounds:
 
     connections: int = 512
     """At the same time. One more closes the oldest whose head is not complete, else the oldest whose request nobody
-    reads any more, else the oldest that is idle, else it is closed itself."""
+    reads any more, else the oldest that is idle, else the slowest that sends a body or reads its answer, else it is
+    closed itself."""
     head_seconds: float = 10.0
     """From a connection's begin, or a head's, to the head's end."""
     head_bytes: int = 64 * 1024
     idle_seconds: float = 5.0
     """Between two requests."""
     body_seconds: float = 30.0
-    """In which a body must make progress while it is waited for."""
+    """So far may a body be behind `body_rate` while it is waited for."""
     reading_seconds: float = 60.0
-    """In which a client must read something of what is sent to it."""
+    """So far may a client be behind `reading_rate` while it has something to read."""
     drain_seconds: float = 10.0
     """How long the rest of a request is passed over that was answered already."""
     drain_bytes: int = 64 * 2**20
     """How much of it."""
+    body_rate: int = 16 * 1024
+    """Bytes per second."""
+    reading_rate: int = 4 * 1024
+    """Bytes per second."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -127,22 +133,32 @@ class Connections:
         self._closable: dict[_Phase, dict[BoundedProtocol, None]] = {
             phase: {} for phase in (_Phase.HEAD, _Phase.DRAIN, _Phase.IDLE)
         }
-        self._look_seconds = min(1.0, bounds.head_seconds / 4, bounds.body_seconds / 4, bounds.reading_seconds / 4)
+        self.look_seconds = min(1.0, bounds.head_seconds / 4, bounds.body_seconds / 4, bounds.reading_seconds / 4)
         self._looking = False
 
     def admit(self, connection: BoundedProtocol) -> bool:
         """Makes room for a new connection, or closes it."""
         if len(self._open) >= self.bounds.connections:
-            oldest = next((next(iter(each)) for each in self._closable.values() if each), connection)
-            _log.warning("more than %d connections: the oldest that has no request is closed", self.bounds.connections)
-            self.remove(oldest)
-            oldest.abort()
-            if oldest is connection:
+            least = self._least() or connection
+            _log.warning(
+                "more than %d connections: one that asks nothing, or slowly, is closed", self.bounds.connections
+            )
+            self.remove(least)
+            least.abort()
+            if least is connection:
                 return False
         if not self._looking:
             self._looking = True
-            asyncio.get_running_loop().call_later(self._look_seconds, self._look)
+            asyncio.get_running_loop().call_later(self.look_seconds, self._look)
         return True
+
+    def _least(self) -> BoundedProtocol | None:
+        """The one that is closed for another, if any may be."""
+        for each in self._closable.values():
+            if each:
+                return next(iter(each))
+        rates = {each: rate for each in self._open if (rate := each.rate()) is not None}
+        return min(rates, key=rates.__getitem__, default=None)
 
     def move(self, connection: BoundedProtocol, phase: _Phase) -> None:
         """It is the newest of those in that phase."""
@@ -163,7 +179,7 @@ class Connections:
             connection.look(loop.time())
         self._looking = bool(self._open)
         if self._looking:
-            loop.call_later(self._look_seconds, self._look)
+            loop.call_later(self.look_seconds, self._look)
 
 
 class _Transport:
@@ -228,18 +244,26 @@ class BoundedProtocol(H11Protocol):
         self._all = connections
         self._phase: _Phase | None = None
         self._since = 0.0
-        """When the phase began or, of a body, when it made progress."""
+        """When the phase began."""
         self._counted = 0
         """Bytes that came since."""
-        self._sent = 0
-        """Bytes that the client has taken,"""
-        self._sent_at = 0.0
-        """and when it took the last of them."""
+        self._looked_at = self.loop.time()
+        bounds = connections.bounds
+        self._sends = Pace(bounds.body_seconds, bounds.body_rate)
+        """The client, its body."""
+        self._reads = Pace(bounds.reading_seconds, bounds.reading_rate)
+        """The client, what is sent to it."""
+        self._taken = 0
+        """Bytes that it has read, as far as was looked."""
+        self._is_unread = False
+        """The response is complete, but not sent: the next request waits."""
 
     # What asyncio and uvicorn call.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, _Transport(transport, self)))
+        # Writing is paused until all is sent, and told when it is.
+        transport.set_write_buffer_limits(high=0)
         if self._all.admit(self):
             self._enter(_Phase.HEAD)
 
@@ -256,19 +280,28 @@ class BoundedProtocol(H11Protocol):
         self._sort(came=True)
 
     def on_response_complete(self) -> None:
+        if self.flow.write_paused and self.conn.their_state is h11.DONE and not self.transport.is_closing():
+            self._is_unread = True
+            return
         super().on_response_complete()
         self._sort(came=False)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._is_unread:
+            self._is_unread = False
+            self.on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         # The head's own bound raises the same error as a head that is no HTTP.
         too_long = len(self.conn.trailing_data[0]) > self._all.bounds.head_bytes
-        if too_long and self._phase in (_Phase.HEAD, _Phase.IDLE):
-            most = self._all.bounds.head_bytes
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request's head has more than {most:,} bytes")
-        elif cast(_Parser, self.conn).is_cut_small:
+        if cast(_Parser, self.conn).is_cut_small:
             self._refuse(
                 HTTPStatus.BAD_REQUEST, f"more than {_SMALL_CHUNKS:,} chunks have less than {_CHUNK_BYTES} bytes each"
             )
+        elif too_long and self._phase in (_Phase.HEAD, _Phase.IDLE):
+            most = self._all.bounds.head_bytes
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request's head has more than {most:,} bytes")
         else:
             self._refuse(HTTPStatus.BAD_REQUEST, msg)
 
@@ -277,7 +310,10 @@ class BoundedProtocol(H11Protocol):
     def look(self, now: float) -> None:
         """Ends what takes too long."""
         bounds = self._all.bounds
-        if self._is_stuck(now):
+        # A loop that is late is not the client's fault.
+        elapsed = min(now - self._looked_at, 2 * self._all.look_seconds)
+        self._looked_at = now
+        if self._reads_too_slowly(elapsed):
             self.abort()
         elif self._phase is _Phase.HEAD and now - self._since > bounds.head_seconds:
             if self.conn.trailing_data[0]:
@@ -287,12 +323,11 @@ class BoundedProtocol(H11Protocol):
             else:
                 self.transport.close()
         elif self._phase is _Phase.BODY:
-            if self.flow.read_paused:  # It is the app that does not read.
-                self._since = now
-            elif now - self._since > bounds.body_seconds:
+            # Otherwise it is the app that does not read.
+            if not self.flow.read_paused and not self._sends.keeps_up(elapsed):
                 self._refuse(
                     HTTPStatus.REQUEST_TIMEOUT,
-                    f"less than {_PROGRESS_BYTES:,} bytes of the body came within {bounds.body_seconds:g} s",
+                    f"the body is more than {bounds.body_seconds:g} s behind {bounds.body_rate:,} bytes per second",
                 )
         elif self._phase is _Phase.DRAIN and now - self._since > bounds.drain_seconds:
             self.abort()
@@ -300,6 +335,14 @@ class BoundedProtocol(H11Protocol):
     def abort(self) -> None:
         """Closes the connection at once, without a word."""
         self.transport.abort()
+
+    def rate(self) -> float | None:
+        """Bytes per second at which the client sends a body or reads its answer; None if it does neither, or has only
+        begun."""
+        paces = [self._reads] if self.transport.get_write_buffer_size() else []
+        if self._phase is _Phase.BODY:
+            paces.append(self._sends)
+        return min((pace.rate for pace in paces if pace.seconds > _YOUNG_SECONDS), default=None)
 
     def is_sending(self) -> bool:
         """Whether there is a request that is not complete."""
@@ -312,6 +355,7 @@ class BoundedProtocol(H11Protocol):
     def _enter(self, phase: _Phase) -> None:
         self._phase, self._counted = phase, 0
         self._since = self.loop.time()
+        self._sends.begin()
         if not self.transport.is_closing() or self._lingers:
             self._all.move(self, phase)
 
@@ -331,17 +375,20 @@ class BoundedProtocol(H11Protocol):
 
     def _count(self, size: int) -> None:
         self._counted += size
-        if self._phase is _Phase.BODY and self._counted >= _PROGRESS_BYTES:
-            self._since, self._counted = self.loop.time(), 0
+        if self._phase is _Phase.BODY:
+            self._sends.move(size)
         elif self._phase is _Phase.DRAIN and self._counted > self._all.bounds.drain_bytes:
             self.abort()
 
-    def _is_stuck(self, now: float) -> bool:
+    def _reads_too_slowly(self, elapsed: float) -> bool:
         unread = self.transport.get_write_buffer_size()
-        sent = cast(_Transport, self.transport).written - unread
-        if unread == 0 or sent != self._sent:
-            self._sent, self._sent_at = sent, now
-        return now - self._sent_at > self._all.bounds.reading_seconds
+        taken = cast(_Transport, self.transport).written - unread
+        if unread == 0:
+            self._reads.begin()
+        else:
+            self._reads.move(taken - self._taken)
+        self._taken = taken
+        return unread > 0 and not self._reads.keeps_up(elapsed)
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         """Answers, unless a response has begun, and closes."""

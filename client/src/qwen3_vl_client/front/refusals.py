@@ -8,6 +8,16 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp
 
+_MOST_CHARACTERS = 2000
+
+
+def shortened(text: str) -> str:
+    """A text for the caller that repeats what they sent: of a long one, both ends."""
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    half = _MOST_CHARACTERS // 2
+    return f"{text[:half]} … {text[-half:]}"
+
 
 class RefusedError(Exception):
     """Why, in words for the caller; `code` is the kind of refusal in one word."""

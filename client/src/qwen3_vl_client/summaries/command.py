@@ -28,6 +28,7 @@ def summarize(
     about: Annotated[str, typer.Option(help="What matters most.")] = "",
     language: Annotated[str, typer.Option(help="Of titles and texts.")] = "English",
     part_seconds: Annotated[float, typer.Option(help="Length of a part at most.")] = 300.0,
+    max_parts: Annotated[int, typer.Option(help="A video that has more parts is refused.")] = SummaryOptions.max_parts,
     in_flight: Annotated[
         int, typer.Option(help="Parts that are asked about at the same time.")
     ] = SummaryOptions.in_flight,
@@ -56,6 +57,7 @@ def summarize(
             about=about,
             language=language,
             part_seconds=part_seconds,
+            max_parts=max_parts,
             in_flight=in_flight,
             sampling={"max_tokens": max_tokens, "seed": seed, **commands.pairs("--sampling", sampling)},
             video_options=commands.pairs("--option", option),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,9 +37,11 @@ def cut(
     Args:
         cuts: seconds at which new scenes begin, rising.
         changes: how much the picture changes, 0 to 1, in equal spans of 0 to `seconds`.
-        pauses: starts and ends of the times between subtitle lines; empty where nothing is known of what is said.
+        pauses: starts and ends of the times between subtitle lines, rising, none within another; empty where nothing is
+            known of what is said.
     """
-    silent = [time for time in cuts if any(start <= time <= end for start, end in pauses)]
+    begins = [start for start, _ in pauses]
+    silent = [time for time in cuts if (index := bisect_right(begins, time)) and time <= pauses[index - 1][1]]
     boundaries = (silent, [(start + end) / 2 for start, end in pauses], cuts)
     parts: list[Part] = []
     start = 0.0
@@ -56,14 +59,17 @@ def cut(
 
 
 def _nearest(even: float, earliest: float, latest: float, times: Sequence[float]) -> float | None:
-    nearby = [time for time in times if earliest <= time <= latest]
-    return min(nearby, key=lambda time: abs(time - even), default=None)
+    # A video may have as many times as parts: none is looked at again for each of them.
+    first, beyond = bisect_left(times, earliest), bisect_right(times, latest)
+    after = bisect_left(times, even, first, max(first, beyond))
+    return min(times[max(after - 1, first) : min(after + 1, beyond)], key=lambda time: abs(time - even), default=None)
 
 
 def _change(earliest: float, latest: float, seconds: float, changes: Sequence[float]) -> float | None:
     """The beginning of the span with the clearest change."""
     span = seconds / max(len(changes), 1)
-    nearby = [index for index in range(len(changes)) if earliest <= index * span <= latest]
+    around = range(int(earliest / span), min(int(latest / span) + 2, len(changes)))
+    nearby = [index for index in around if earliest <= index * span <= latest]
     clearest = max(nearby, key=lambda index: changes[index], default=None)
     if clearest is None or changes[clearest] < _CLEAR_CHANGE:
         return None

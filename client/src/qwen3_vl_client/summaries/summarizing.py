@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,7 +43,9 @@ class SummaryOptions:
     about: what matters most, in the user's words.
     language: that titles and texts are written in, by its English name.
     part_seconds: the longest part; shorter where the context does not hold so much in full detail.
+    max_parts: the most parts, as the length of the video divides; a video with more is refused.
     in_flight: requests at the same time.
+    places: shared with other summaries; each request holds one of them while it runs.
     sampling, video_options: of every request; the seed is 0 unless one is given.
     journal: a folder that keeps the answers until the summary is complete: an interrupted one goes on where it was.
     keep_journal: a complete one's answers stay too: made again, it is there at once.
@@ -51,7 +54,9 @@ class SummaryOptions:
     about: str = ""
     language: str = "English"
     part_seconds: float = 300.0
+    max_parts: int = 2000
     in_flight: int = 8
+    places: asyncio.Semaphore | None = None
     sampling: SamplingParameters | Mapping[str, Any] = field(default_factory=SamplingParameters)
     video_options: VideoOptions | Mapping[str, Any] = field(default_factory=VideoOptions)
     journal: Path | None = None
@@ -60,8 +65,9 @@ class SummaryOptions:
     def __post_init__(self) -> None:
         if not self.part_seconds >= _LEAST_PART_SECONDS:
             raise ValueError(f"part_seconds is {self.part_seconds}; at least {_LEAST_PART_SECONDS:g} is accepted")
-        if self.in_flight < 1:
-            raise ValueError(f"in_flight is {self.in_flight}; at least 1 is accepted")
+        for name in ("max_parts", "in_flight"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is accepted")
 
 
 async def summarize(
@@ -119,7 +125,7 @@ class _Summarizer:
         yield Cut(parts, resumed=len(journal))
 
         done: dict[int, PartDone] = {}
-        jobs = [self._part_job(part, len(parts), journal) for part in parts]
+        jobs = (self._part_job(part, len(parts), journal) for part in parts)
         async with aclosing(_together(jobs, self._options.in_flight)) as results:
             async for result in results:
                 done[result.part.index] = result
@@ -146,12 +152,27 @@ class _Summarizer:
     async def _cut(self, look: Look) -> tuple[Part, ...]:
         """Into parts that the context holds in full detail; one that fits as a whole and is short enough stays so."""
         (video,) = look.media
-        part_seconds = min(self._options.part_seconds, video.seconds)
+        asked_seconds = part_seconds = min(self._options.part_seconds, video.seconds)
         first = look if part_seconds == video.seconds else await self._look(start=0.0, end=part_seconds)
         if first.wanted_tokens > first.prompt_tokens:
             part_seconds *= _MARGIN * first.prompt_tokens / first.wanted_tokens
         part_seconds = max(part_seconds, _LEAST_PART_SECONDS)
-        return cut(video.seconds, part_seconds, video.cuts, video.changes, video.pauses)
+        self._check_count(video.seconds, part_seconds, asked_seconds)
+        return await asyncio.to_thread(cut, video.seconds, part_seconds, video.cuts, video.changes, video.pauses)
+
+    def _check_count(self, seconds: float, part_seconds: float, asked_seconds: float) -> None:
+        most = self._options.max_parts
+        if (count := math.ceil(seconds / part_seconds)) <= most:
+            return
+        least_seconds = math.ceil(seconds / most)
+        if part_seconds < asked_seconds:
+            way = f"the context holds no more, so that a longer one or a lower fps makes parts of {least_seconds:,} s"
+        else:
+            way = f"part_seconds of {least_seconds} or more is accepted for this video"
+        raise InvalidRequest(
+            f"the video of {seconds:,.0f} s has {count:,} parts of {part_seconds:.4g} s; at most {most:,} are accepted"
+            f" (max_parts): {way}"
+        )
 
     def _key(self, look: Look) -> dict[str, Any]:
         """What the answers depend on. Of a file at the server only the look is known."""
@@ -189,7 +210,7 @@ class _Summarizer:
             level += 1
             groups = grouped(notes, room_bytes)
             merged: dict[int, Note] = {}
-            jobs = [self._merge_job(level, index, group, room_bytes, journal) for index, group in enumerate(groups)]
+            jobs = (self._merge_job(level, index, group, room_bytes, journal) for index, group in enumerate(groups))
             async with aclosing(_together(jobs, self._options.in_flight)) as results:
                 async for index, note in results:
                     merged[index] = note
@@ -227,7 +248,8 @@ class _Summarizer:
 
     async def _ask(self, **asked: Any) -> Answer:
         """The whole answer; once its prompt is read, the next request's may be."""
-        async with AsyncExitStack() as reading, self._client.stream(**asked, whole=True) as stream:
+        place = self._options.places or nullcontext()
+        async with place, AsyncExitStack() as reading, self._client.stream(**asked, whole=True) as stream:
             await reading.enter_async_context(self._reading)
             async for event in stream:
                 if isinstance(event, TextDelta) or 0 < event.prompt_tokens == event.prefilled_tokens:
@@ -253,19 +275,28 @@ def _named(name: str, medium: Media | None) -> str:
 _Result = TypeVar("_Result")
 
 
-async def _together(jobs: Sequence[Callable[[], Awaitable[_Result]]], in_flight: int) -> AsyncGenerator[_Result, None]:
-    """The jobs' results as they come. When one fails, or nobody waits any more, the others are cancelled."""
-    limit = asyncio.Semaphore(in_flight)
+async def _together(jobs: Iterable[Callable[[], Awaitable[_Result]]], in_flight: int) -> AsyncGenerator[_Result, None]:
+    """The jobs' results as they come. When one fails, or nobody waits any more, the others are cancelled.
 
-    async def run(job: Callable[[], Awaitable[_Result]]) -> _Result:
-        async with limit:
-            return await job()
+    A job is taken when it is its turn: however many there are, so many as run take memory.
+    """
+    waiting = iter(jobs)
+    running: list[asyncio.Future[_Result]] = []
 
-    tasks = [asyncio.create_task(run(job)) for job in jobs]
+    def fill() -> None:
+        while len(running) < in_flight and (job := next(waiting, None)) is not None:
+            running.append(asyncio.ensure_future(job()))
+
     try:
-        for finished in asyncio.as_completed(tasks):
-            yield await finished
+        fill()
+        while running:
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in [task for task in running if task.done()]:
+                result = await task
+                running.remove(task)
+                fill()
+                yield result
     finally:
-        for task in tasks:
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)

@@ -50,17 +50,21 @@ class Room:
 
     def check_more(self, index: sqlite3.Connection, owner: str, more_bytes: int, places: Places) -> None:
         """Raises `QuotaExceeded` unless the owner may keep so much more, `DiskFull` unless the disk holds it."""
-        for held, limit, whose in (
-            (index.execute(_OF_OWNER, (owner,)).fetchone()[0], self.quota_bytes, "your files"),
-            (index.execute(_OF_ALL).fetchone()[0], self.capacity_bytes, "all files on this server"),
-        ):
-            if held + more_bytes > limit:
-                raise QuotaExceeded(
-                    f"there is no room for this file: {whose} hold {held:,} bytes, being uploaded included, of at most"
-                    f" {limit:,}; delete files, or wait until some expire"
-                )
+        (own,) = index.execute(_OF_OWNER, (owner,)).fetchone()
+        if own + more_bytes > self.quota_bytes:
+            raise QuotaExceeded(
+                f"there is no room for this file: your files hold {own:,} bytes, being uploaded included, of at most"
+                f" {self.quota_bytes:,}; delete files, or wait until some expire"
+            )
+        (held,) = index.execute(_OF_ALL).fetchone()
+        if held + more_bytes > self.capacity_bytes:
+            # How much all hold would tell each what the others upload.
+            raise QuotaExceeded(
+                "there is no room for this file: all files on this server hold as much as is allowed; delete files, or"
+                " wait until some expire"
+            )
         # What others were promised and have not written yet is not free.
         in_flight = index.execute("SELECT id, bytes FROM files WHERE digest IS NULL").fetchall()
         promised_bytes = sum(max(reserved - places.partial_bytes(id), 0) for id, reserved in in_flight)
         if free_bytes(places.folder) - promised_bytes - more_bytes < self.min_free_bytes:
-            raise no_room(places.folder, "this file", self.min_free_bytes)
+            raise no_room("this file", self.min_free_bytes)

@@ -120,9 +120,11 @@ class Upload:
             if not self._finished:
                 # First, so that a full disk has room for what is written to the index.
                 self._path.unlink(missing_ok=True)
-            self._file.close()
             if self._finished:
+                # A content that was there already takes its time to be freed here. Nobody waits: it would tell.
+                threading.Thread(target=self._file.close).start()
                 return
+            self._file.close()
             try:
                 with self._index.writing() as rows:
                     self._index.remove(rows, self.id)

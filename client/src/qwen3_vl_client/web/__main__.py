@@ -50,7 +50,7 @@ def serve(
     concurrent_requests: Annotated[int, typer.Option(help="Questions and summaries of one user at the same time.")] = 8,
     new_users_per_minute: Annotated[int, typer.Option(help="From one address.")] = 30,
     max_body_mib: Annotated[int, typer.Option(help="Of a question with its conversation.")] = 4,
-    max_body_values: Annotated[int, typer.Option(help="Its commas, colons and opening brackets.")] = 200_000,
+    max_body_values: Annotated[int, typer.Option(help="Its commas, colons and opening brackets.")] = 50_000,
     max_held_mib: Annotated[int, typer.Option(help="Of the bodies of all requests that run.")] = 1024,
     share_cache: command.ShareCache = False,
     max_connections: command.MaxConnections = Bounds.connections,

@@ -19,11 +19,13 @@ from starlette.requests import ClientDisconnect
 from ..aio import AsyncClient
 from ..errors import InvalidRequest, NotFound, Qwen3VLError, ResourceExhausted
 from ..front.bodies import HeldBodies, InvalidBodyError
+from ..front.contents import content
 from ..front.disconnects import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from ..front.headers import put_into_every_response
 from ..front.hosts import HostsMiddleware
+from ..front.parts import Places
 from ..front.rates import RequestLimits
-from ..front.refusals import RefusedError
+from ..front.refusals import RefusedError, shortened
 from ..front.secret import Secret
 from ..front.storing import Storing
 from ..front.sweeping import sweeping
@@ -65,9 +67,10 @@ async def page() -> FileResponse:
 
 
 @router.get("/files")
-async def list_files(shared: Shared, owner: Owner) -> list[dict[str, Any]]:
+async def list_files(shared: Shared, owner: CountedOwner) -> Response:
     """The caller's own files, oldest first."""
-    return [_described(stored) for stored in await asyncio.to_thread(shared.uploads.files, owner)]
+    # Many files take time: none of it in the event loop.
+    return await asyncio.to_thread(lambda: JSONResponse([_described(stored) for stored in shared.uploads.files(owner)]))
 
 
 @router.post("/files")
@@ -94,7 +97,7 @@ async def delete_file(file_id: str, shared: Shared, owner: Owner) -> None:
 @router.get("/files/{file_id}/content")
 async def file_content(stored: Stored) -> FileResponse:
     """What was uploaded, in ranges as players ask for it."""
-    return FileResponse(stored.path, media_type=kind_of(stored.name)[1])
+    return content(stored, kind_of(stored.name)[1])
 
 
 @router.get("/files/{file_id}/look")
@@ -132,7 +135,6 @@ async def ask(
     resources: Resources,
 ) -> Response:
     """Answers line by line; who goes away ends the request."""
-    resources.enter_context(shared.limits.running(owner))
     files = [await asyncio.to_thread(shared.uploads.find, owner, file) for file in question.files]
     stream = asker.stream_chat(
         await asyncio.to_thread(messages, question, files, shared.uri),
@@ -151,13 +153,13 @@ async def summarize(
     resources: Resources,
 ) -> Response:
     """Summarises a video of any length, line by line; who goes away ends the requests."""
-    resources.enter_context(shared.limits.running(owner))
     named = [order.file] if order.subtitles is None else [order.file, order.subtitles]
     stored, *others = [await asyncio.to_thread(shared.uploads.find, owner, file) for file in named]
     options = SummaryOptions(
         about=order.about,
         language=order.language,
         in_flight=shared.settings.parts_in_flight,
+        places=shared.places.of(owner),
         sampling=order.options.sampling(),
         video_options=order.options.video_options(),
         journal=journals_of(owner, shared.uploads.folder / _JOURNALS),
@@ -196,6 +198,7 @@ def create_app(settings: Settings) -> FastAPI:
                 uploads=uploads,
                 pictures=pictures,
                 limits=RequestLimits(settings.requests_per_minute, settings.concurrent_requests),
+                places=Places(settings.parts_in_flight),
                 bodies=HeldBodies(settings.max_held_bytes),
             )
             yield
@@ -223,11 +226,13 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Qwen3VLError)
     status = next(status for kind, status in _STATUSES if isinstance(error, kind))
     headers = {"retry-after": "1"} if status is HTTPStatus.TOO_MANY_REQUESTS else None
-    return JSONResponse({"code": error.code, "message": error.message}, status, headers=headers)
+    return JSONResponse({"code": error.code, "message": shortened(error.message)}, status, headers=headers)
 
 
 def _answer(refusal: RefusedError) -> JSONResponse:
-    return JSONResponse({"code": refusal.code, "message": refusal.message}, refusal.status, headers=refusal.headers)
+    return JSONResponse(
+        {"code": refusal.code, "message": shortened(refusal.message)}, refusal.status, headers=refusal.headers
+    )
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
@@ -239,7 +244,8 @@ async def _malformed(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError | InvalidBodyError)
     first = error.first if isinstance(error, InvalidBodyError) else error.errors()[0]
     where = ".".join(str(step) for step in first["loc"])
-    return JSONResponse({"code": InvalidRequest.code, "message": f"{where}: {first['msg']}"}, HTTPStatus.BAD_REQUEST)
+    message = shortened(f"{where}: {first['msg']}")
+    return JSONResponse({"code": InvalidRequest.code, "message": message}, HTTPStatus.BAD_REQUEST)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

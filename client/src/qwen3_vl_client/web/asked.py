@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 _MAX_TEXT = 100_000
+_MAX_ID = 256
 _MAX_INTEGER = 2**31 - 1
 
 
@@ -41,11 +42,14 @@ class Options(_Strict):
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
+FileId = Annotated[str, Field(max_length=_MAX_ID)]
+
+
 class Question(_Strict):
     """A conversation whose next turn is asked for; the files belong to its first turn."""
 
-    files: Annotated[list[str], Field(max_length=32)] = []
-    turns: Annotated[list[Turn], Field(min_length=1, max_length=200)]
+    files: Annotated[list[FileId], Field(max_length=32, fail_fast=True)] = []
+    turns: Annotated[list[Turn], Field(min_length=1, max_length=200, fail_fast=True)]
     video_seconds: Annotated[float, Field(ge=0, le=1e7)] = 0.0
     """How long the video is: later times in the answer are none of its."""
     options: Options = Options()
@@ -54,8 +58,8 @@ class Question(_Strict):
 class SummaryOrder(_Strict):
     """A video to be summarised part by part."""
 
-    file: str
-    subtitles: str | None = None
+    file: FileId
+    subtitles: FileId | None = None
     about: Annotated[str, Field(max_length=_MAX_TEXT)] = ""
     language: Literal["English", "Chinese"] = "English"
     options: Options = Options()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator
@@ -54,7 +55,8 @@ async def summary_lines(events: AsyncGenerator[SummaryEvent, None]) -> AsyncGene
     try:
         async with aclosing(events):
             async for event in events:
-                yield _line(*_told(event))
+                # A long video's summary is long: it is rendered beside the event loop.
+                yield _line(*await asyncio.to_thread(_told, event))
     except Qwen3VLError as error:
         yield _error(error)
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from ..aio import AsyncClient
 from ..front.bodies import HeldBodies, read_json
+from ..front.parts import Places
 from ..front.rates import RequestLimits
 from ..front.refusals import RefusedError
 from ..front.secret import Secret
@@ -34,6 +35,7 @@ class Services:
     uploads: Uploads
     pictures: Pictures
     limits: RequestLimits
+    places: Places
     bodies: HeldBodies
 
     def uri(self, stored: StoredFile) -> str:
@@ -92,9 +94,11 @@ Stored = Annotated[StoredFile, Depends(_stored)]
 
 
 def json_body(model: type[Model]) -> Callable[..., Awaitable[Model]]:
-    """A dependency: the body, which is read within bounds."""
+    """A dependency: the body of a request that runs, which is read within bounds."""
 
     async def read(request: Request, shared: Shared, owner: CountedOwner, resources: Resources) -> Model:
+        # Who waits for a body holds a place like who waits for an answer.
+        resources.enter_context(shared.limits.running(owner))
         return await read_json(
             request.stream(),
             request.headers,

@@ -33,14 +33,14 @@ class Settings:
     share_cache: bool = False
     """Whether what the server remembers of one user's requests serves the others' too."""
     requests_per_minute: int = 300
-    """Of one user: uploads, looks, questions and summaries."""
+    """Of one user: lists of files, uploads, looks, questions and summaries."""
     concurrent_requests: int = 8
     """Questions and summaries of one user that run at the same time."""
     new_users_per_minute: int = 30
     """From one address."""
     max_body_bytes: int = 4 * 2**20
     """Of a question with its conversation; uploads are bounded by their quota instead."""
-    max_body_values: int = 200_000
+    max_body_values: int = 50_000
     """Its commas, colons and opening brackets."""
     max_held_bytes: int = 2**30
     """Of the bodies of all requests that run; one user's may hold half of it."""
