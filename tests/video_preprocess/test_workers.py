@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import media
 import numpy as np
 import pytest
 from PIL import Image
-from preprocess.errors import InvalidArgumentError, RequestError, ResourceExhaustedError
+from preprocess.errors import DeadlineExceededError, InvalidArgumentError, RequestError, ResourceExhaustedError
 from preprocess.exchange import Message
 from preprocess.media import MAX_STREAMS, Library
 from preprocess.messages import Attachment
@@ -28,7 +29,7 @@ from preprocess.recall import recall_video
 from preprocess.request import Inputs
 from preprocess.service import Service
 from preprocess.video import Video
-from preprocess.workers import WorkerLimits, Workers, most_workers
+from preprocess.workers import Worker, WorkerLimits, Workers, most_workers
 from recipient import Recipient, eventually
 
 MakeLibrary = Callable[..., Library]
@@ -371,3 +372,40 @@ def test_bombs_of_length_and_number(library: MakeLibrary, tmp_path: Path) -> Non
     media.make_video(tmp_path / "many.mkv", subtitles=tracks)
     with pytest.raises(InvalidArgumentError, match=f"v has {MAX_STREAMS + 1} streams; at most {MAX_STREAMS}"):
         recall_video(Attachment("video", "v", "many.mkv"), used, closer=True, subtitles=True, interrupt=_go_on)
+
+
+class SlowExchange:
+    """A message is there after so many looks, of a twentieth of a second each."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def has_message(self, timeout_seconds: float) -> bool:
+        time.sleep(0.05)
+        self.looks -= 1
+        return self.looks < 0
+
+
+@pytest.mark.parametrize(("share", "stalls"), [(0.01, False), (0.0, True), (5.0, True)])
+def test_a_worker_that_gets_little_of_the_processor_does_not_stall(
+    monkeypatch: pytest.MonkeyPatch, share: float, stalls: bool
+) -> None:
+    """Of two seconds it computes a hundredth, or nothing, or as much as five processors."""
+    worker = object.__new__(Worker)
+    began = time.monotonic()
+    monkeypatch.setattr(worker, "_limits", WorkerLimits(stall_seconds=0.5), raising=False)
+    monkeypatch.setattr(worker, "_exchange", SlowExchange(looks=40), raising=False)
+    monkeypatch.setattr(Worker, "_computed_seconds", lambda self: share * (time.monotonic() - began))
+    task = Message({"name": "v"})
+    if stalls:
+        with pytest.raises(DeadlineExceededError, match="made no progress"):
+            worker._wait(task, _go_on)
+    else:
+        worker._wait(task, _go_on)
+
+
+def test_a_worker_goes_before_a_stage_where_memory_runs_out(library: MakeLibrary) -> None:
+    others = children()
+    opened(library())
+    (worker,) = children() - others
+    assert Path(f"/proc/{worker}/oom_score_adj").read_text().strip() == "1000"

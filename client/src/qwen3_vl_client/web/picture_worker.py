@@ -11,6 +11,7 @@ import json
 import resource
 import signal
 import sys
+from pathlib import Path
 
 import av
 
@@ -31,6 +32,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Where memory runs out, a picture goes before the page.
+    Path("/proc/self/oom_score_adj").write_text("1000")
     for line in sys.stdin.buffer:
         path, seconds = json.loads(line)
         _limit_cpu()

@@ -44,6 +44,8 @@ def main(end: int, parent: int, memory_bytes: int) -> None:
         return
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Where memory runs out, a worker goes before a stage.
+    Path("/proc/self/oom_score_adj").write_text("1000")
     exchange = Exchange(socket.socket(fileno=end))
     while True:
         try:

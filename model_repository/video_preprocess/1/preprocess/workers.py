@@ -31,6 +31,9 @@ from preprocess.machine import cores
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
+# Of /proc/PID/stat, counted from the state, which is the first field behind the program's name.
+_USER_TICKS, _SYSTEM_TICKS = 11, 12
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _TASKS_EACH = 256
 """After so many a worker is replaced: what damaged files make libraries forget to free goes with it."""
 _RETRY_SECONDS = 1.0
@@ -128,12 +131,27 @@ class Worker:
         self._exchange.close()
 
     def _wait(self, task: Message, interrupt: Callable[[], None]) -> None:
-        deadline = time.monotonic() + self._limits.stall_seconds
+        """A worker stalls that does nothing for so long, or computes for so long without a word. One that has to share
+        the processor with others is waited for until it has had as much of it."""
+        begun = computed = self._computed_seconds()
+        advanced = time.monotonic()
         while not self._exchange.has_message(_POLL_SECONDS):
             interrupt()
-            if time.monotonic() > deadline:
+            now, before = time.monotonic(), computed
+            computed = self._computed_seconds()
+            if computed > before:
+                advanced = now
+            if max(computed - begun, now - advanced) > self._limits.stall_seconds:
                 raise self._stalled(task)
         interrupt()
+
+    def _computed_seconds(self) -> float:
+        """Processor time that the process has had; 0 once it is gone, which its next message tells."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])) / _TICKS_PER_SECOND
 
     def _receive(self, task: Message) -> Message:
         try:
