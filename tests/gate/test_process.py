@@ -8,10 +8,11 @@ import threading
 import time
 from pathlib import Path
 
+import grpc
 import pytest
 import server.gate
 import wire
-from gate.doors import LONG, fetch, opened, settings
+from gate.doors import LONG, asked, fetch, opened, settings, string, tell
 from server.gate.process import Gate, GateError
 from server.gate.settings import GateSettings
 
@@ -111,5 +112,6 @@ def test_a_server_that_is_away_is_said_to_be(triton, log):
     with opened(triton, log, triton_grpc="127.0.0.1:1", triton_http="http://127.0.0.1:1") as doors:
         status, text = fetch(doors.http, "/v2/health/ready")
         assert (status, "does not answer" in text) == (503, True)
-        with pytest.raises(wire.RequestError, match="onnect"):
-            wire.ask(doors.grpc, wire.question("Hello"))
+        with pytest.raises(grpc.RpcError, match="onnect") as away:
+            tell(doors.grpc, asked("qwen3_vl", ("text_input", "BYTES", [1], string(b"Hello"))))
+        assert away.value.code() is grpc.StatusCode.UNAVAILABLE
