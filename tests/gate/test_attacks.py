@@ -49,19 +49,21 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "answer"),
+    ("path", "answers"),
     [
-        ("/v2/models/qwen3_vl/generate", b"400 Bad Request"),
-        ("/v2/models/qwen3_vl/infer", b"501 Not Implemented"),
-        ("/v2/repository/index", b"403 Forbidden"),
+        ("/v2/models/qwen3_vl/generate", [b"400 Bad Request"]),
+        # Refused by its path, or by its chunks: whichever is seen first.
+        ("/v2/models/qwen3_vl/infer", [b"501 Not Implemented", b"400 Bad Request"]),
+        ("/v2/repository/index", [b"403 Forbidden", b"400 Bad Request"]),
     ],
 )
-def test_a_body_of_600_000_chunks_of_one_byte(gate, unharmed, path, answer):
+def test_a_body_of_600_000_chunks_of_one_byte(gate, unharmed, path, answers):
     with connected(gate.http, f"POST {path}") as connection:
         connection.sendall(b"Transfer-Encoding: chunked\r\n\r\n")
         with contextlib.suppress(OSError):
             connection.sendall(b"1\r\nx\r\n" * 600_000 + b"0\r\n\r\n")
-        assert answer in received(connection)
+        heard = received(connection)
+        assert any(answer in heard for answer in answers), heard
 
 
 def test_a_chunked_body_is_answered(gate, unharmed):
