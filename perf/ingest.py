@@ -63,7 +63,7 @@ def measure(sampler: str, path: Path, frames: int, checkpoint: Path, folder: Pat
         pass
     seconds = time.perf_counter() - started
     cpu_seconds = time.process_time() - cpu
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_mb = process_peak_mb("self")
 
     started = time.perf_counter()
     again = recall_video(attachment, library, closer=sampler == "adaptive", subtitles=True, interrupt=go_on)
@@ -104,10 +104,15 @@ def measure(sampler: str, path: Path, frames: int, checkpoint: Path, folder: Pat
 
 
 def worker_peak_mb() -> float:
-    """Of our child processes together. The peak that wait() tells begins with our own size, before exec."""
+    """Our child processes together."""
     children = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
-    statuses = [Path("/proc", pid, "status").read_text() for pid in children]
-    return sum(int(line.split()[1]) for status in statuses for line in status.splitlines() if "VmHWM" in line) / 1024
+    return sum(process_peak_mb(pid) for pid in children)
+
+
+def process_peak_mb(pid: str) -> float:
+    """The peak since exec. The one that getrusage and wait tell begins with the size of the process before it."""
+    lines = Path("/proc", pid, "status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 if __name__ == "__main__":

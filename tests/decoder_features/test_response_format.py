@@ -176,6 +176,26 @@ def test_too_many_grammars_are_refused(harness: Callable[..., Harness], prompt: 
         started.open("third", prompt, sampling(schema(ENDLESS)))
 
 
+def test_another_owners_grammar_waits_for_one_of_many(harness: Callable[..., Harness], prompt: Prompt) -> None:
+    started = harness()
+    hostile = [
+        started.open(f"hostile {number}", prompt, sampling(schema(ENDLESS)), cache_salt="mallory")
+        for number in range(4)
+    ]
+    honest = started.open("honest", prompt, sampling(regex("abc")), cache_salt="alice")
+    while not honest.admitted:
+        assert not all(answer.over.is_set() for answer in hostile[:2]), "the honest one waits for the second too"
+
+
+def test_an_owner_may_have_half_of_the_grammars_that_wait(harness: Callable[..., Harness], prompt: Prompt) -> None:
+    started = harness(max_waiting=2)
+    for name in ("first", "second"):
+        started.open(name, prompt, sampling(schema(ENDLESS)), cache_salt="mallory")
+    with pytest.raises(RequestError, match="2 requests of this owner are waiting for their response_format"):
+        started.open("third", prompt, sampling(schema(ENDLESS)), cache_salt="mallory")
+    started.open("honest", prompt, sampling(schema(ENDLESS)), cache_salt="alice")
+
+
 def test_a_grammar_that_becomes_too_complex_ends_its_own_answer_only(
     harness: Callable[..., Harness], prompt: Prompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:

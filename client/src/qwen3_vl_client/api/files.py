@@ -19,7 +19,7 @@ from ..front.storing import Storing
 from ..uploads import StoredFile, Uploads
 from .errors import documented
 from .multipart import FileForm
-from .services import CountedOwner, Owner, Shared
+from .services import CountedOwner, Shared
 
 router = APIRouter(prefix="/v1/files")
 
@@ -31,7 +31,7 @@ _MAX_LIMIT = 10_000
 """That is accepted, as OpenAI does."""
 _MAX_LISTED = 1_000
 """On one page, whatever `limit` says: `has_more` tells that there are others."""
-_UNKNOWN = documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
+_UNKNOWN = documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS)
 _FORM: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -135,7 +135,7 @@ async def list_files(
 
 
 @router.get("/{file_id}", responses=_UNKNOWN)
-async def retrieve_file(file_id: str, shared: Shared, owner: Owner) -> FileObject:
+async def retrieve_file(file_id: str, shared: Shared, owner: CountedOwner) -> FileObject:
     """One of the caller's own files."""
     return FileObject.of(await asyncio.to_thread(shared.uploads.find, owner, file_id))
 
@@ -148,7 +148,6 @@ async def retrieve_file(file_id: str, shared: Shared, owner: Owner) -> FileObjec
         206: {"description": "A range of it"},
         416: {"description": "No such range"},
         **_UNKNOWN,
-        **documented(HTTPStatus.TOO_MANY_REQUESTS),
     },
 )
 async def retrieve_file_content(file_id: str, shared: Shared, owner: CountedOwner) -> FileResponse:
@@ -161,7 +160,7 @@ async def retrieve_file_content(file_id: str, shared: Shared, owner: CountedOwne
 
 
 @router.delete("/{file_id}", responses=_UNKNOWN)
-async def delete_file(file_id: str, shared: Shared, owner: Owner) -> DeletedFile:
+async def delete_file(file_id: str, shared: Shared, owner: CountedOwner) -> DeletedFile:
     """Deletes one of the caller's own files."""
     await asyncio.to_thread(shared.uploads.delete, owner, file_id)
     return DeletedFile(id=file_id)

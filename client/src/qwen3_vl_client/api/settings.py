@@ -62,7 +62,7 @@ class Settings:
     upload_free_bytes: int | None = None
     """What uploads leave free on the disk; None: 1 GiB, or a twentieth of a small disk."""
     requests_per_minute: int = 600
-    """Of one owner; as many may come at once after a quiet minute."""
+    """Of one owner, for all but the names of models; as many may come at once after a quiet minute."""
     concurrent_requests: int = 64
     """Chat completions and summaries of one owner that run at the same time."""
     wrong_keys_per_minute: int = 60

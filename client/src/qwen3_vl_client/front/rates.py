@@ -14,13 +14,26 @@ from .refusals import RefusedError
 
 
 class Rates:
-    """A token bucket for each name. The table is bounded: of too many names, the one that was silent longest goes."""
+    """A token bucket for each name. The table is bounded: of too many names, the one that was silent longest goes.
 
-    def __init__(self, per_minute: int, most_names: int = 65_536) -> None:
+    `what` is counted, as `count` calls it.
+    """
+
+    def __init__(self, per_minute: int, what: str = "requests", most_names: int = 65_536) -> None:
         self.per_minute = per_minute
+        self._what = what
         self._most_names = most_names
         self._buckets: dict[str, tuple[float, float]] = {}
         """By name: what was left, and when that was; the one that was used last is last."""
+
+    def count(self, name: str) -> None:
+        """Takes one.
+
+        Raises:
+            RefusedError: 429, there were too many within the minute.
+        """
+        if wait_seconds := self.take(name):
+            raise too_many(f"more than {self.per_minute} {self._what} per minute", "rate_limit_exceeded", wait_seconds)
 
     def take(self, name: str) -> float:
         """Takes one, if there is one; otherwise tells in how many seconds there will be one."""
@@ -59,10 +72,7 @@ class RequestLimits:
         Raises:
             RefusedError: 429, the owner sent too many within the minute.
         """
-        if wait_seconds := self._rates.take(owner):
-            raise too_many(
-                f"more than {self._rates.per_minute} requests per minute", "rate_limit_exceeded", wait_seconds
-            )
+        self._rates.count(owner)
 
     @contextmanager
     def running(self, owner: str) -> Iterator[None]:

@@ -1,6 +1,7 @@
-"""Files that users uploaded: kept once per content below the server's media root, each seen by its owner only.
+"""Files that users uploaded, below the server's media root. Owners share nothing: neither who has what, nor room for it.
 
-    folder/content/ab/abcdef…   what was uploaded, named by its SHA-256; Triton reads it where it lies
+    folder/content/ab/abcdef…   what was uploaded, named by the SHA-256 of its owner and content: kept once for each
+                                owner; Triton reads it where it lies
     folder/partial/file-…       what is being uploaded, locked by the process that writes it
     folder/index.sqlite         who uploaded what, and until when it is kept
 

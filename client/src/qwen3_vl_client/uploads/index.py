@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS files (
     owner TEXT NOT NULL,
     name TEXT NOT NULL,
     purpose TEXT NOT NULL,
-    digest TEXT,              -- NULL while it is being uploaded
+    digest TEXT,              -- of owner and content; NULL while it is being uploaded
     bytes INTEGER NOT NULL,   -- reserved so far, then its size
     created REAL NOT NULL,
     expires REAL NOT NULL     -- counts when it is uploaded
@@ -103,7 +103,7 @@ class FileIndex:
         return [StoredFile(*(*row, self._places.content(row[4]))) for row in rows]
 
     def remove(self, index: sqlite3.Connection, id: str) -> None:
-        """Removes the row and, with the last row that has it, the content: first, so that a full disk has room again
+        """Removes the row and, with the owner's last row that has it, the content: first, so that a full disk has room again
         for what is written to the index."""
         row = index.execute("SELECT digest FROM files WHERE id = ?", (id,)).fetchone()
         if row is None:

@@ -9,10 +9,8 @@ from ..errors import ResourceExhausted
 from .places import Places
 
 _OF_OWNER = "SELECT coalesce(sum(bytes), 0) FROM files WHERE owner = ?"
-_OF_ALL = """
-SELECT coalesce((SELECT sum(bytes) FROM files WHERE digest IS NULL), 0)
-     + coalesce((SELECT sum(bytes) FROM (SELECT DISTINCT digest, bytes FROM files WHERE digest NOT NULL)), 0)
-"""
+# Every file counts in full: were equal ones counted once, whether there is room would tell what others have.
+_OF_ALL = "SELECT coalesce(sum(bytes), 0) FROM files"
 
 
 class QuotaExceeded(ResourceExhausted):

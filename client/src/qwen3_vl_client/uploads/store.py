@@ -19,7 +19,7 @@ class Uploads:
     Args:
         folder: made if it does not exist; below the media root, so that the server can be asked about its files.
         quota_bytes: what one owner may keep.
-        capacity_bytes: what all may keep together; equal contents count once.
+        capacity_bytes: what all may keep together.
         expiry_seconds: how long a file is kept.
         max_files: how many files one owner may keep.
         max_at_once: how many one owner may upload at the same time.
@@ -109,7 +109,7 @@ class Uploads:
             return self._index.select(index, owner, clauses, *values, limit)
 
     def delete(self, owner: str, id: str) -> None:
-        """Deletes the owner's file with this id; its content goes with the last file that has it.
+        """Deletes the owner's file with this id; its content goes with the owner's last file that has it.
 
         Raises:
             NotFound: as of `find`.

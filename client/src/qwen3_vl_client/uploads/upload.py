@@ -42,7 +42,9 @@ class Upload:
         self._room = room
         self._expiry_seconds = expiry_seconds
         self._reserved_bytes = 0
-        self._digest = hashlib.sha256()
+        # The owner's name first: nobody's content lies where another's equal one does, so that neither room, nor time,
+        # nor what happens to a file tells who else has it.
+        self._digest = hashlib.sha256(hashlib.sha256(owner.encode()).digest())
         self._path = places.partial(self.id)
         self._finished = False
         # A thread may still write while the one that waited for it leaves.
@@ -120,11 +122,9 @@ class Upload:
             if not self._finished:
                 # First, so that a full disk has room for what is written to the index.
                 self._path.unlink(missing_ok=True)
-            if self._finished:
-                # A content that was there already takes its time to be freed here. Nobody waits: it would tell.
-                threading.Thread(target=self._file.close).start()
-                return
             self._file.close()
+            if self._finished:
+                return
             try:
                 with self._index.writing() as rows:
                     self._index.remove(rows, self.id)
@@ -153,14 +153,14 @@ class Upload:
     def _place(self, digest: str) -> None:
         content = self._places.content(digest)
         private_folder(content.parent)
-        # Who uploads what is there already adds nothing; the file that is there keeps its time of change.
+        # The owner has it already: the file that is there keeps its time of change, by which the server remembers it.
         if content.exists():
             self._path.unlink()
         else:
             self._path.replace(content)
 
     def _take_back(self, digest: str) -> None:
-        """A content that the index did not get to know goes, unless somebody else has it."""
+        """A content that the index did not get to know goes, unless another file of the owner has it."""
         with self._index.writing() as rows:
             if not rows.execute("SELECT 1 FROM files WHERE digest = ?", (digest,)).fetchone():
                 self._places.content(digest).unlink(missing_ok=True)

@@ -45,8 +45,9 @@ def serve(
         int, typer.Option(help="Requests at the same time for a long video.")
     ] = SummaryOptions.in_flight,
     requests_per_minute: Annotated[
-        int, typer.Option(help="Of one user: uploads, looks, questions and summaries.")
+        int, typer.Option(help="Of one user: uploads, deletions, looks, questions and summaries.")
     ] = 300,
+    views_per_minute: Annotated[int, typer.Option(help="Pictures and contents of files of one user.")] = 1200,
     concurrent_requests: Annotated[int, typer.Option(help="Questions and summaries of one user at the same time.")] = 8,
     new_users_per_minute: Annotated[int, typer.Option(help="From one address.")] = 30,
     max_body_mib: Annotated[int, typer.Option(help="Of a question with its conversation.")] = 4,
@@ -76,6 +77,7 @@ def serve(
             hosts=Hosts.listening(host, public_host or ()),
             share_cache=share_cache,
             requests_per_minute=requests_per_minute,
+            views_per_minute=views_per_minute,
             concurrent_requests=concurrent_requests,
             new_users_per_minute=new_users_per_minute,
             max_body_bytes=max_body_mib * 2**20,

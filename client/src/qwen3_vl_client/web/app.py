@@ -17,14 +17,14 @@ from fastapi.staticfiles import StaticFiles
 from starlette.requests import ClientDisconnect
 
 from ..aio import AsyncClient
-from ..errors import InvalidRequest, NotFound, Qwen3VLError, ResourceExhausted
+from ..errors import InvalidRequest, NotFound, Qwen3VLError, ResourceExhausted, Timeout
 from ..front.bodies import HeldBodies, InvalidBodyError
 from ..front.contents import content
 from ..front.disconnects import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from ..front.headers import put_into_every_response
 from ..front.hosts import HostsMiddleware
 from ..front.parts import Places
-from ..front.rates import RequestLimits
+from ..front.rates import Rates, RequestLimits
 from ..front.refusals import RefusedError, shortened
 from ..front.secret import Secret
 from ..front.storing import Storing
@@ -38,7 +38,7 @@ from .lines import LinesResponse
 from .owners import HEADERS, Owners
 from .pictures import Pictures, TooManyPictures
 from .replies import answer_lines, summary_lines
-from .services import Asker, CountedOwner, Owner, Resources, Services, Shared, Stored, json_body
+from .services import Asker, CountedOwner, Resources, Services, Shared, Stored, Viewed, Viewer, json_body
 from .settings import Settings
 
 _STATIC = Path(__file__).parent / "static"
@@ -54,6 +54,7 @@ _STATUSES: Sequence[tuple[type[Qwen3VLError], HTTPStatus]] = (
     (TooManyUploads, HTTPStatus.TOO_MANY_REQUESTS),
     (TooManyPictures, HTTPStatus.TOO_MANY_REQUESTS),
     (ResourceExhausted, HTTPStatus.SERVICE_UNAVAILABLE),
+    (Timeout, HTTPStatus.GATEWAY_TIMEOUT),
     (Qwen3VLError, HTTPStatus.BAD_GATEWAY),
 )
 
@@ -89,20 +90,20 @@ async def upload(
 
 
 @router.delete("/files/{file_id}", status_code=HTTPStatus.NO_CONTENT)
-async def delete_file(file_id: str, shared: Shared, owner: Owner) -> None:
+async def delete_file(file_id: str, shared: Shared, owner: CountedOwner) -> None:
     """Deletes one of the caller's own files."""
     await asyncio.to_thread(shared.uploads.delete, owner, file_id)
 
 
 @router.get("/files/{file_id}/content")
-async def file_content(stored: Stored) -> FileResponse:
+async def file_content(stored: Viewed) -> FileResponse:
     """What was uploaded, in ranges as players ask for it."""
     return content(stored, kind_of(stored.name)[1])
 
 
 @router.get("/files/{file_id}/look")
 async def look_at_file(
-    stored: Stored, shared: Shared, owner: CountedOwner, asker: Asker, options: Annotated[Options, Query()]
+    stored: Stored, shared: Shared, asker: Asker, options: Annotated[Options, Query()]
 ) -> dict[str, Any]:
     """What of a video would be looked at, and where it changes."""
     look = await asker.look(uri=shared.uri(stored), video_options=options.video_options())
@@ -113,14 +114,14 @@ async def look_at_file(
 @router.get("/files/{file_id}/picture")
 async def picture(
     request: Request,
-    stored: Stored,
+    stored: Viewed,
     shared: Shared,
-    owner: Owner,
+    viewer: Viewer,
     at: Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)],
 ) -> Response:
     """A small picture of what a video shows at that second; who goes away ends its decoder."""
     try:
-        jpeg = await unless_gone(request, shared.pictures.jpeg(stored.path, at, owner))
+        jpeg = await unless_gone(request, shared.pictures.jpeg(stored.path, at, viewer))
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return Response(jpeg, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
@@ -198,6 +199,7 @@ def create_app(settings: Settings) -> FastAPI:
                 uploads=uploads,
                 pictures=pictures,
                 limits=RequestLimits(settings.requests_per_minute, settings.concurrent_requests),
+                views=Rates(settings.views_per_minute, "pictures and contents"),
                 places=Places(settings.parts_in_flight),
                 bodies=HeldBodies(settings.max_held_bytes),
             )

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from ..aio import AsyncClient
 from ..front.bodies import HeldBodies, read_json
 from ..front.parts import Places
-from ..front.rates import RequestLimits
+from ..front.rates import Rates, RequestLimits
 from ..front.refusals import RefusedError
 from ..front.secret import Secret
 from ..uploads import StoredFile, Uploads
@@ -35,6 +35,8 @@ class Services:
     uploads: Uploads
     pictures: Pictures
     limits: RequestLimits
+    views: Rates
+    """Pictures and contents: a page that is used asks for many."""
     places: Places
     bodies: HeldBodies
 
@@ -68,6 +70,15 @@ CountedOwner = Annotated[str, Depends(_counted)]
 """Of a request that counts against the owner's limit per minute."""
 
 
+def _viewer(shared: Shared, owner: Owner) -> str:
+    shared.views.count(owner)
+    return owner
+
+
+Viewer = Annotated[str, Depends(_viewer)]
+"""Whose picture or content is asked for, which counts against a limit of its own."""
+
+
 def _asker(shared: Shared, owner: Owner) -> AsyncClient:
     return shared.client.salted("" if shared.settings.share_cache else shared.secret.derive("cache", owner))
 
@@ -85,12 +96,20 @@ Resources = Annotated[contextlib.ExitStack, Depends(_resources)]
 """What is held until the response was sent, or its client has gone."""
 
 
-async def _stored(file_id: str, shared: Shared, owner: Owner) -> StoredFile:
+async def _stored(file_id: str, shared: Shared, owner: CountedOwner) -> StoredFile:
     return await asyncio.to_thread(shared.uploads.find, owner, file_id)
 
 
 Stored = Annotated[StoredFile, Depends(_stored)]
-"""The owner's file that the path names."""
+"""The owner's file that the path names. It is looked up once the request was counted."""
+
+
+async def _viewed(file_id: str, shared: Shared, viewer: Viewer) -> StoredFile:
+    return await asyncio.to_thread(shared.uploads.find, viewer, file_id)
+
+
+Viewed = Annotated[StoredFile, Depends(_viewed)]
+"""The same, of a request for a picture or content."""
 
 
 def json_body(model: type[Model]) -> Callable[..., Awaitable[Model]]:

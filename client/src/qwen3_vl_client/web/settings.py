@@ -33,7 +33,9 @@ class Settings:
     share_cache: bool = False
     """Whether what the server remembers of one user's requests serves the others' too."""
     requests_per_minute: int = 300
-    """Of one user: lists of files, uploads, looks, questions and summaries."""
+    """Of one user: lists of files, uploads, deletions, looks, questions and summaries."""
+    views_per_minute: int = 1200
+    """Of one user: pictures, and contents as players ask for them."""
     concurrent_requests: int = 8
     """Questions and summaries of one user that run at the same time."""
     new_users_per_minute: int = 30
@@ -56,6 +58,7 @@ class Settings:
             "uploads_at_once",
             "parts_in_flight",
             "requests_per_minute",
+            "views_per_minute",
             "concurrent_requests",
             "new_users_per_minute",
             "max_body_bytes",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import RequestError, invalid_argument
+from engine.fair_queue import COMMON
 from engine.protocol import Failed, Listener
 from engine.pytorch.grammar import Grammar, GrammarError, load_tokens
 from engine.pytorch.grammar_trial import GrammarTrial
@@ -18,8 +21,18 @@ from engine.response_format import ResponseFormat
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Job:
+    session: str
+    wanted: ResponseFormat
+    then: Callable[[Grammar], None]
+
+
 class GrammarCompiler:
-    """Compiles one grammar after the other; what it needs for that is made for the first one."""
+    """Compiles one grammar after the other; what it needs for that is made for the first one.
+
+    Owners take turns: one who sends many grammars waits for those, and others wait for one of them at most.
+    """
 
     def __init__(
         self,
@@ -34,34 +47,52 @@ class GrammarCompiler:
         self._listener = listener
         self._tokens = functools.cache(functools.partial(load_tokens, tokenizer, vocab_size, eos_token_ids))
         self._trial = GrammarTrial(tokenizer, vocab_size, eos_token_ids)
-        self._sessions: set[str] = set()
+        # The owners of the sessions that wait, and of the one whose grammar is being compiled.
+        self._sessions: dict[str, str] = {}
+        # By owner: the first is next, unless it was the last.
+        self._waiting: dict[str, deque[_Job]] = {}
+        self._last_owner: str | None = None
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grammars")
 
-    def start(self, session: str, wanted: ResponseFormat, then: Callable[[Grammar], None]) -> None:
+    def start(self, session: str, owner: str, wanted: ResponseFormat, then: Callable[[Grammar], None]) -> None:
         """Calls `then` with the session's grammar, from the compiler's thread, unless the session is cancelled before.
 
-        What goes wrong later, in `then` too, is reported to the listener. Raises resource_exhausted when too many wait.
+        What goes wrong later, in `then` too, is reported to the listener. Raises resource_exhausted when too many wait,
+        or half as many of an owner who is known.
         """
         with self._lock:
             if len(self._sessions) > self._max_waiting:
-                raise RequestError(
-                    "resource_exhausted",
-                    f"{len(self._sessions)} requests are waiting for their response_format and no more may;"
-                    " try again later",
-                )
-            self._sessions.add(session)
-        self._pool.submit(self._run, session, wanted, then)
+                raise _too_many(len(self._sessions), "requests")
+            held = sum(other == owner for other in self._sessions.values())
+            if owner != COMMON and held > self._max_waiting // 2:
+                raise _too_many(held, "requests of this owner")
+            self._sessions[session] = owner
+            self._waiting.setdefault(owner, deque()).append(_Job(session, wanted, then))
+        self._pool.submit(self._run_next)
 
     def cancel(self, session: str) -> None:
         """Forgets the session; `then` is not called any more when this returns."""
         with self._lock:
-            self._sessions.discard(session)
+            self._sessions.pop(session, None)
 
     def close(self) -> None:
         """Returns when the grammar that is being compiled is done."""
         self._pool.shutdown(cancel_futures=True)
         self._trial.close()
+
+    def _run_next(self) -> None:
+        """One job, as many as there are calls of this."""
+        with self._lock:
+            owner = next((owner for owner in self._waiting if owner != self._last_owner), self._last_owner)
+            assert owner is not None
+            self._last_owner = owner
+            jobs = self._waiting.pop(owner)
+            job = jobs.popleft()
+            if jobs:
+                # Behind all others.
+                self._waiting[owner] = jobs
+        self._run(job.session, job.wanted, job.then)
 
     def _run(self, session: str, wanted: ResponseFormat, then: Callable[[Grammar], None]) -> None:
         if session not in self._sessions:
@@ -90,3 +121,9 @@ class GrammarCompiler:
         with self._lock:
             if session in self._sessions:
                 self._listener(session, Failed(message))
+
+
+def _too_many(count: int, whose: str) -> RequestError:
+    return RequestError(
+        "resource_exhausted", f"{count} {whose} are waiting for their response_format and no more may; try again later"
+    )

@@ -103,7 +103,9 @@ class PyTorchEngine:
         if wanted is None:
             self._queue(session, request, None)
         else:
-            self._grammars.start(session, wanted, lambda grammar: self._queue(session, request, grammar))
+            self._grammars.start(
+                session, request.cache_salt, wanted, lambda grammar: self._queue(session, request, grammar)
+            )
 
     def _queue(self, session: str, request: Request, grammar: Grammar | None) -> None:
         """Its answer is cut to what the context and the whole cache can hold."""
