@@ -21,12 +21,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from server.held_locks import leave_locked
+
 _PR_SET_PDEATHSIG = 1
 _PTRACE_TRACEME, _PTRACE_DETACH = 0, 17
 # Fields of /proc/PID/stat, counted from the state, which is the first behind the program's name.
 _START_STACK = 25
 _POINTER = struct.Struct("=Q")
 _VARIABLE = "CONCEALED_ARGUMENT_"
+_STDERR = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
@@ -53,6 +56,12 @@ def start(
 
     def prepare() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        try:
+            leave_locked()
+        except OSError as error:
+            # The program runs without this too.
+            warning = f"warning: {error}: a stage that is killed while it holds a lock takes the server along\n"
+            os.write(_STDERR, warning.encode())
         if concealed and _libc.ptrace(_PTRACE_TRACEME, 0, None, None):
             raise PermissionError
 

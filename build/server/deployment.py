@@ -68,7 +68,7 @@ class Deployment:
         self._environment = installation.environment()
         self._report = report
         api = Api(self.triton.url(self.triton.http), self.access.headers())
-        self.supervisor = Supervisor(self._launch, api, report, limits)
+        self.supervisor = Supervisor(self._launch, api, report, limits, self._tell_gate)
         self._endpoints = endpoints
         self._log = log
         self._error: Exception | None = None
@@ -116,6 +116,10 @@ class Deployment:
         except ConcealmentError as error:
             self._report(f"warning: {error}: the other users of this machine can read Triton's secrets")
             return TritonProcess([*self._command, *hidden.values()], self._environment, self._log)
+
+    def _tell_gate(self, stage: str, retry_seconds: int) -> None:
+        if self.gate is not None:
+            self.gate.stage_died(stage, retry_seconds)
 
     def _run(self) -> None:
         try:

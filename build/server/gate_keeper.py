@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +16,7 @@ from typing import Any
 from server.access import Access
 from server.gate.process import Gate, GateError
 from server.gate.settings import GateSettings
+from server.stopped import Stopped
 from server.supervisor import Backoff, Status
 from server.triton import Endpoints
 
@@ -51,6 +55,7 @@ class GateKeeper:
         self._gate = Gate(settings, log)
         self._report = report
         self._backoff = Backoff(_MAX_BACKOFF_SECONDS)
+        self._stopped = Stopped()
         self._listens = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="gate", daemon=True)
@@ -72,6 +77,10 @@ class GateKeeper:
         """The gate's process id."""
         return self._gate.pid
 
+    def stage_died(self, stage: str, retry_seconds: int) -> None:
+        """Ends what clients asked and this stage held; they are told to come back in so many seconds."""
+        self._gate.stage_died(stage, retry_seconds)
+
     def seen(self, status: Status) -> Status:
         """The server's status as clients see it, who come through the gate."""
         listens = self._listens.is_set() and self._gate.exit_status() is None
@@ -80,7 +89,10 @@ class GateKeeper:
     def _keep(self) -> None:
         while not self._stopping.is_set():
             status = self._gate.wait(_WATCH_SECONDS)
-            if status is None or self._stopping.is_set():
+            if self._stopping.is_set():
+                return
+            if status is None:
+                self._end_if_stopped()
                 continue
             self._listens.clear()
             now = time.monotonic()
@@ -92,6 +104,13 @@ class GateKeeper:
                 self._start()
             except GateError as error:
                 self._report(str(error))
+
+    def _end_if_stopped(self) -> None:
+        # Without file handles nothing can be seen now. It is looked again soon.
+        with contextlib.suppress(OSError):
+            if self._stopped.too_long(self._gate.pid, time.monotonic()):
+                self._report("the gate is stopped (SIGSTOP); ending its process")
+                os.kill(self._gate.pid, signal.SIGKILL)
 
     def _start(self) -> None:
         self._gate.start()

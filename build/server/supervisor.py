@@ -8,6 +8,7 @@ only after a model has answered a question.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ from typing import TypeVar
 
 from server.api import PROBES, Api, ApiError
 from server.process import Stub, TritonProcess
+from server.stopped import PATIENCE_SECONDS, Stopped
 from server.triton import ENSEMBLE, STAGES
 
 SERVER = "triton"
@@ -36,6 +38,8 @@ class Limits:
     recent_seconds: float = 30.0
     # A stage that is busy answers a probe late; one that is silent for this long hangs.
     silence_seconds: float = 120.0
+    # A process that is stopped (SIGSTOP) answers nobody until it is told to go on.
+    stopped_seconds: float = PATIENCE_SECONDS
     # Loading reads a checkpoint of many gigabytes.
     load_seconds: float = 1800.0
     # What keeps dying is repaired at once, then after 1, 2, 4, ... seconds, and never later than this.
@@ -103,13 +107,23 @@ class Supervisor:
     """Runs a server that `launch` starts, until `stop`. `run` and `stop` may be called from different threads."""
 
     def __init__(
-        self, launch: Callable[[], TritonProcess], api: Api, report: Callable[[str], None], limits: Limits | None = None
+        self,
+        launch: Callable[[], TritonProcess],
+        api: Api,
+        report: Callable[[str], None],
+        limits: Limits | None = None,
+        stage_died: Callable[[str, int], None] = lambda stage, retry_seconds: None,
     ) -> None:
-        """`report` takes a line for people to read whenever something was noticed or repaired."""
+        """`report` takes a line for people to read whenever something was noticed or repaired.
+
+        stage_died: is told the stage whose process died, and in about how many seconds the server is whole again.
+        """
         self._launch = launch
         self._api = api
         self._report = report
         self._limits = limits or Limits()
+        self._stage_died = stage_died
+        self._stopped = Stopped(self._limits.stopped_seconds)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._ready = threading.Event()
@@ -120,6 +134,7 @@ class Supervisor:
         self._answered_once = False
         self._restarts = 0
         self._started_at = 0.0
+        self._loading_seconds = 0.0
         self._next_blindness = 0.0
 
     def run(self) -> None:
@@ -202,6 +217,8 @@ class Supervisor:
         process.trim_log()
         if (status := process.exit_status()) is not None:
             self._restart(f"the server ended with status {status}")
+        elif self._stopped.too_long(process.pid, time.monotonic()):
+            self._restart("the server is stopped (SIGSTOP)")
         elif self._question is None:
             self._watch_start(process)
         else:
@@ -217,6 +234,7 @@ class Supervisor:
         if self._api.is_loaded(timeout_seconds=self._limits.probe_seconds):
             for stub in process.stubs().values():
                 self._stages[stub.stage].stubs.append(stub)
+            self._loading_seconds = time.monotonic() - self._started_at
             self._ask()
         elif time.monotonic() - self._started_at > self._limits.load_seconds:
             self._restart(f"the models were not loaded within {self._limits.load_seconds:.0f} s")
@@ -231,7 +249,12 @@ class Supervisor:
         if dead is not None:
             self._ready.clear()
             stage.due = self._backoff[name].next_due(now)
-            self._report(f"{name} died (process {dead.pid}); loading it again in {max(0.0, stage.due - now):.0f} s")
+            delay_seconds = max(0.0, stage.due - now)
+            self._report(f"{name} died (process {dead.pid}); loading it again in {delay_seconds:.0f} s")
+            self._stage_died(name, math.ceil(delay_seconds + self._loading_seconds))
+        elif [stub for stub in stage.stubs if self._stopped.too_long(stub.pid, now)]:
+            self._report(f"{name} is stopped (SIGSTOP); ending its process")
+            _end(stage)
         elif name in PROBES:
             self._probe(name, stage, now)
 

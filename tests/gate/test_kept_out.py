@@ -30,6 +30,18 @@ def test_grpc_calls_that_control_the_server(gate, method):
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
+@pytest.mark.parametrize("method", ["ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics"])
+def test_grpc_calls_about_other_models(gate, method):
+    kind = getattr(service_pb2, f"{method}Request")
+    for name in ("no_such_model", "../decoder", *([] if method == "ModelStatistics" else [""])):
+        with pytest.raises(grpc.RpcError, match="closed to clients") as refused:
+            call(gate.grpc, method, kind(name=name).SerializeToString())
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    with pytest.raises(grpc.RpcError) as refused:
+        call(gate.grpc, method, b"\xff")
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 @pytest.mark.parametrize("secret", ["triton-grpc-protocol-qwen3-vl-access", "qwen3-vl-access"])
 def test_a_clients_own_secret_opens_nothing(gate, secret):
     with pytest.raises(grpc.RpcError) as refused:
@@ -54,7 +66,9 @@ def test_a_clients_own_secret_opens_nothing(gate, secret):
         ("POST", "/v2/models/vision_encoder/infer"),
         ("POST", "/v2/models/qwen3_vl/../decoder/generate"),
         ("POST", "/v2/models/qwen3_vl%2f..%2f..%2frepository/index"),
-        ("GET", "/v2/models/stats"),
+        ("GET", "/v2/models/no_such_model"),
+        ("GET", "/v2/models/no_such_model/config"),
+        ("GET", "/v2/models//stats"),
         ("GET", "/metrics"),
         ("DELETE", "/v2"),
     ],
@@ -196,6 +210,38 @@ def test_bodies_that_are_no_question(gate, body, status, why):
     answered, text = fetch(gate.http, "/v2/models/qwen3_vl/generate", body)
     assert answered == status
     assert why in json.loads(text)["error"]
+
+
+LISTED = "a string is accepted, or a list of strings"
+ONE = "a string is accepted, or a list of one"
+TRUTH = "true or false is accepted, or a list of one"
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"text_input": 5}, f"'text_input' is 5; {ONE}"),
+        ({"text_input": None}, f"'text_input' is null; {ONE}"),
+        ({"text_input": {"a": 1}}, f"'text_input' is {{\"a\": 1}}; {ONE}"),
+        ({"text_input": ["a", "b"]}, f'\'text_input\' is ["a", "b"]; {ONE}'),
+        ({"text_input": []}, f"'text_input' is []; {ONE}"),
+        ({"messages": [{"role": "user", "content": "Hello"}]}, f"; {ONE}"),
+        ({"stream": "yes"}, f"'stream' is \"yes\"; {TRUTH}"),
+        ({"stream": 1}, f"'stream' is 1; {TRUTH}"),
+        ({"video_uri": ["a.mp4", 5]}, f"'video_uri' is [\"a.mp4\", 5]; {LISTED}"),
+        ({"video": [[["a"]]]}, f"'video' is [[[\"a\"]]]; {LISTED}"),
+        ({"video": ["a" * 5000, 1]}, "aaa…"),
+        ({"id": 5}, "'id' is 5; a string is accepted"),
+        ({"parameters": 5}, "'parameters' is 5; an object is accepted"),
+        ({"parameters": {"stream": "yes"}}, f"'stream' is \"yes\"; {TRUTH}"),
+    ],
+)
+def test_values_that_are_not_what_an_input_takes(gate, values, why):
+    for kind in ("generate", "generate_stream"):
+        status, text = fetch(gate.http, f"/v2/models/qwen3_vl/{kind}", {"text_input": "Hello", **values})
+        assert status == 400
+        assert why in json.loads(text)["error"]
+        assert len(text) < 500
 
 
 @pytest.mark.parametrize("body", [{}, {"stop": 1}, {"stop": True, "id": 3}, {"stop": True, "chunk_header": "{}"}])

@@ -12,9 +12,13 @@ import tritonclient.grpc
 import tritonclient.http
 import wire
 from gate.doors import LONG, call, fetch
+from load import analyzer
+from load.analyzer import Load, Scenario
+from load.target import Target
 from qwen3_vl_client import Client
 from tritonclient.grpc import service_pb2
 
+MODELS = ("qwen3_vl", "decoder", "vision_encoder", "video_preprocess")
 GREEDY = {"temperature": 0, "max_tokens": 24, "ignore_eos": True, "return_token_ids": True}
 
 
@@ -104,22 +108,36 @@ def test_stage_3_tells_its_state_and_stops_over_http(gate):
 
 
 def test_tools_learn_what_is_served(triton, gate):
+    """The same at both doors. perf_analyzer asks for each stage's configuration, and for all statistics at once."""
     with tritonclient.grpc.InferenceServerClient(gate.grpc) as client:
         assert client.is_server_live()
         assert client.is_server_ready()
         assert client.get_server_metadata().name == "triton"
-        for model in ("qwen3_vl", "decoder", "vision_encoder", "video_preprocess"):
+        for model in MODELS:
             assert client.is_model_ready(model)
             assert client.get_model_metadata(model).name == model
             assert client.get_model_config(model).config.name == model
             assert client.get_inference_statistics(model).model_stats[0].name == model
+        everything = client.get_inference_statistics().model_stats
     with grpc.insecure_channel(gate.grpc) as channel:
         assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"") == b"\x08\x01"
     with tritonclient.http.InferenceServerClient(gate.http.removeprefix("http://")) as client:
         assert client.is_server_ready()
-        assert client.is_model_ready("qwen3_vl")
         assert client.get_model_metadata("qwen3_vl") == json.loads(fetch(triton.http_url, "/v2/models/qwen3_vl")[1])
-        assert client.get_inference_statistics("decoder")["model_stats"]
+        for model in MODELS:
+            assert client.is_model_ready(model)
+            assert client.get_model_metadata(model)["name"] == model
+            assert client.get_model_config(model)["name"] == model
+            assert client.get_inference_statistics(model)["model_stats"][0]["name"] == model
+        every = {statistics["name"] for statistics in client.get_inference_statistics()["model_stats"]}
+    assert every == {statistics.name for statistics in everything} == set(MODELS)
+
+
+def test_perf_analyzer_measures_through_the_gate(gate, tmp_path):
+    data = [{"text_input": analyzer.strings("Hello"), "sampling_parameters": analyzer.strings('{"max_tokens": 2}')}]
+    target = Target(gate.grpc, gate.http, gate.metrics)
+    profile = analyzer.measure(Scenario("gate", "qwen3_vl", data), Load(concurrency=2), 4, target, tmp_path)
+    assert (profile.errors, len(profile.total) >= 4) == (0, True)
 
 
 def test_prometheus_reads_metrics_and_nothing_else(gate):
@@ -131,10 +149,11 @@ def test_prometheus_reads_metrics_and_nothing_else(gate):
 
 
 def test_errors_of_the_server_travel(triton, gate):
+    unknown = service_pb2.ModelMetadataRequest(name="qwen3_vl", version="9").SerializeToString()
     with pytest.raises(grpc.RpcError) as direct:
-        call(triton.grpc_url, "ModelMetadata", service_pb2.ModelMetadataRequest(name="none").SerializeToString())
+        call(triton.grpc_url, "ModelMetadata", unknown)
     with pytest.raises(grpc.RpcError) as through:
-        call(gate.grpc, "ModelMetadata", service_pb2.ModelMetadataRequest(name="none").SerializeToString())
+        call(gate.grpc, "ModelMetadata", unknown)
     assert (through.value.code(), through.value.details()) == (direct.value.code(), direct.value.details())
     bad = {"text_input": "Hello", "video_options": '{"fps": -1}', "stream": False}
     assert fetch(gate.http, "/v2/models/qwen3_vl/generate", bad) == fetch(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 import wire
+from gate.doors import fetch
 from server.doors import warnings
 from server.gate_keeper import GateOptions
 from server.triton import Endpoints
@@ -69,6 +72,22 @@ def test_a_killed_gate_is_opened_again(server):
     assert ask(server).finish_reason == "length"
     assert server.pids() == pids
     assert [line for line in server.reports if "the gate ended with status -9" in line]
+
+
+def test_events_end_with_an_error_when_the_server_dies(server):
+    heard: list[tuple[int, str]] = []
+    question = {"text_input": "hi", "sampling_parameters": '{"max_tokens": 600}'}
+    path = "/v2/models/qwen3_vl/generate_stream"
+    asking = threading.Thread(target=lambda: heard.append(fetch(server.http_url, path, question)))
+    asking.start()
+    time.sleep(1)
+    os.kill(server.pids()["triton"], signal.SIGKILL)
+    asking.join()
+    ((code, body),) = heard
+    events = [json.loads(line.removeprefix("data: ")) for line in body.splitlines() if line]
+    assert (code, events[0]["text_output"]) == (200, "word ")
+    assert events[-1]["error"].startswith("the server behind the gate does not answer")
+    server.wait_ready(60)
 
 
 def test_an_address_that_others_reach_is_told():

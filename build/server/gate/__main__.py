@@ -1,10 +1,12 @@
-"""The gate's process: reads its settings from standard input, says `ready`, and ends with its parent or on SIGTERM."""
+"""The gate's process: reads its settings from standard input, says `ready`, hears there of stages that died, and ends
+with its parent or on SIGTERM."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import dataclasses
+import json
 import signal
 import socket
 import sys
@@ -21,6 +23,7 @@ from server.gate.calls import Calls
 from server.gate.forwarding import refusal
 from server.gate.grpc_door import GrpcDoor
 from server.gate.http_door import PROBES, HttpDoor, MetricsDoor
+from server.gate.losses import Losses
 from server.gate.settings import GateSettings
 
 _READY = "ready"
@@ -37,15 +40,18 @@ class _Server(uvicorn.Server):
 
 async def run(settings: GateSettings) -> None:
     """Serves until SIGTERM or the end of standard input. Raises OSError or RuntimeError for a port that is taken."""
-    ending = _ending()
+    losses = Losses()
+    hearing = asyncio.create_task(_hear(losses))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, hearing.cancel)
     # The handles of three ports, and of the connections behind two of them.
     possible = room_for(3 * settings.max_connections, _BACKLOG) // 3
     settings = dataclasses.replace(settings, max_connections=max(1, min(settings.max_connections, possible)))
     calls = Calls(settings)
     budget = Budget(settings.max_held_bytes)
-    grpc_door = GrpcDoor(settings, budget, calls)
+    grpc_door = GrpcDoor(settings, budget, calls, losses)
     await grpc_door.start()
-    servers = [_server(settings, HttpDoor(settings, budget, grpc_door.stop), PROBES)]
+    servers = [_server(settings, HttpDoor(settings, budget, losses, grpc_door.stop), PROBES)]
     ports = [settings.http_port]
     if settings.metrics_port:
         servers.append(_server(settings, MetricsDoor(settings), (MetricsDoor.PATH,)))
@@ -57,7 +63,7 @@ async def run(settings: GateSettings) -> None:
         await asyncio.sleep(0.01)
     print(_READY, flush=True)
 
-    await asyncio.wait([ending, sweeping, *serving], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([hearing, sweeping, *serving], return_when=asyncio.FIRST_COMPLETED)
     for server in servers:
         server.should_exit = True
     await asyncio.gather(grpc_door.close(), *serving)
@@ -66,20 +72,12 @@ async def run(settings: GateSettings) -> None:
     sweeping.cancel()
 
 
-def _ending() -> asyncio.Future[None]:
-    """Done when the process is told to end. The other end of standard input is its parent's, and ends with it."""
-    loop = asyncio.get_running_loop()
-    ending: asyncio.Future[None] = loop.create_future()
-
-    def end() -> None:
-        loop.remove_reader(sys.stdin.fileno())
-        if not ending.done():
-            ending.set_result(None)
-
-    loop.add_signal_handler(signal.SIGTERM, end)
-    loop.add_signal_handler(signal.SIGINT, end)
-    loop.add_reader(sys.stdin.fileno(), end)
-    return ending
+async def _hear(losses: Losses) -> None:
+    """Hears of stages that died. The other end of standard input is the parent's, and ends with it."""
+    said = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(said), sys.stdin)
+    while line := await said.readline():
+        losses.stage_died(**json.loads(line))
 
 
 def _server(settings: GateSettings, door: ASGIApp, probes: tuple[str, ...]) -> _Server:
@@ -100,7 +98,9 @@ def _listening(host: str, port: int) -> socket.socket:
 
 def main() -> int:
     try:
-        settings = GateSettings.from_json(sys.stdin.readline())
+        # Not a byte more than its line: what follows is for who listens later.
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as unbuffered:
+            settings = GateSettings.from_json(unbuffered.readline().decode())
         asyncio.run(run(settings))
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

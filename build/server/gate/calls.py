@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from server.gate.budget import allocated_bytes
+from server.gate.losses import Waiting
 from server.gate.settings import GateSettings
 
 _SWEEP_SECONDS = 0.2
@@ -27,10 +29,10 @@ _REMEMBERED_IDS = 64
 
 @dataclass(eq=False)
 class Call:
-    """One open call. `awaited` counts the answers that its client waits for."""
+    """One open call."""
 
     task: asyncio.Task[object]
-    awaited: int = 0
+    waiting: Waiting = field(init=False)
     heard: float = field(default_factory=time.monotonic)
     """When the last message went either way."""
     writing_since: float | None = None
@@ -41,6 +43,9 @@ class Call:
     """The client has gone; what comes for it is passed over."""
     verdict: tuple[grpc.StatusCode, str] | None = None
     """Why the gate ends the call."""
+
+    def __post_init__(self) -> None:
+        self.waiting = Waiting(functools.partial(self.end, grpc.StatusCode.UNAVAILABLE))
 
     def end(self, code: grpc.StatusCode, reason: str) -> None:
         """Ends it, unless it is being ended."""
@@ -88,7 +93,7 @@ class Calls:
         bounds = self._settings
         if call.writing_since is not None and now - call.writing_since > bounds.stall_seconds:
             call.end(grpc.StatusCode.ABORTED, f"the answer was not read for {bounds.stall_seconds:g} s")
-        elif call.awaited <= 0 and now - call.heard > bounds.idle_seconds:
+        elif not call.waiting.awaited and now - call.heard > bounds.idle_seconds:
             call.end(grpc.StatusCode.ABORTED, f"nothing was asked for {bounds.idle_seconds:g} s")
         elif now - call.heard > bounds.silence_seconds:
             call.end(grpc.StatusCode.ABORTED, f"nothing was heard for {bounds.silence_seconds:g} s")
@@ -96,7 +101,7 @@ class Calls:
     def _make_room(self, count: int, silent_seconds: float, reason: str) -> bool:
         """Ends calls that wait for no answer, those first that have been silent for longest; whether there was one."""
         since = time.monotonic() - silent_seconds
-        idle = [call for call in self._open if call.awaited <= 0 and call.verdict is None and call.heard < since]
+        idle = [call for call in self._open if not call.waiting.awaited and call.verdict is None and call.heard < since]
         idle.sort(key=lambda call: call.heard)
         for call in idle[:count]:
             call.end(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)

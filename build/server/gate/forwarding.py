@@ -16,6 +16,9 @@ _CONNECT_SECONDS = 5.0
 # How a client's body and its answer travel is between it and the gate.
 _FRAMING = frozenset({"accept-encoding", "content-encoding", "content-length", "expect", "upgrade"})
 _ANSWERED = frozenset({b"content-type", b"content-length"})
+_AWAY = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+_EVENTS = b"text/event-stream"
+_EVENT_END = b"\n\n"
 
 
 class AnswerError(Exception):
@@ -36,6 +39,23 @@ class Upstream:
         self._timeout = {"connect": _CONNECT_SECONDS, "pool": _CONNECT_SECONDS, "read": silence, "write": silence}
         # A connection is used once: a kept one may be closed by Triton when the next request is sent.
         self._pool = httpcore.AsyncConnectionPool(max_connections=settings.max_calls, max_keepalive_connections=0)
+
+    async def read(self, path: str) -> bytes:
+        """What is answered to GET of this path.
+
+        Raises:
+            AnswerError: nothing was answered, or an error.
+        """
+        try:
+            response = await self._pool.request(
+                "GET", self._url + path, headers=[self._access], extensions={"timeout": self._timeout}
+            )
+        except _AWAY as error:
+            raise _away(error) from error
+        if response.status != HTTPStatus.OK:
+            reason = response.content.decode(errors="replace")
+            raise AnswerError(HTTPStatus.SERVICE_UNAVAILABLE, f"the server behind the gate is not ready: {reason}")
+        return bytes(response.content)
 
     async def forward(self, scope: Scope, body: bytes | None, send: Send) -> None:
         """Sends the request with this body, and hands on what is answered, piece by piece.
@@ -59,27 +79,34 @@ class Upstream:
                 await send({"type": "http.response.start", "status": response.status, "headers": kept})
                 async for piece in response.aiter_stream():
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            message = f"the server behind the gate does not answer: {error or type(error).__name__}"
-            raise AnswerError(HTTPStatus.SERVICE_UNAVAILABLE, message) from error
+        except _AWAY as error:
+            raise _away(error) from error
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def told(work: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Does the work; an AnswerError is told in Triton's form, if nothing was answered yet."""
-    begun = False
+    """Does the work; an AnswerError is told in Triton's form, as a response of its own or as the last of events."""
+    headers: dict[bytes, bytes] | None = None
+    piece = b""
 
     async def watched(message: Message) -> None:
-        nonlocal begun
-        begun = True
+        nonlocal headers, piece
+        if message["type"] == "http.response.start":
+            headers = dict(message["headers"])
+        piece = message.get("body") or piece
         await send(message)
 
     try:
         await work(scope, receive, watched)
     except AnswerError as error:
-        # A response that breaks off is one that uvicorn closes.
-        if not begun:
+        if headers is None:
             await refusal(error.status, str(error))(scope, receive, send)
+        elif headers.get(b"content-type", b"").startswith(_EVENTS):
+            # An event that was cut ends first.
+            begin = b"" if not piece or piece.endswith(_EVENT_END) else _EVENT_END
+            event = begin + b"data: " + json.dumps({"error": str(error)}).encode() + _EVENT_END
+            await send({"type": "http.response.body", "body": event})
+        # Any other response that breaks off is one that uvicorn closes.
 
 
 def refusal(status: HTTPStatus, message: str) -> ASGIApp:
@@ -92,6 +119,11 @@ def refusal(status: HTTPStatus, message: str) -> ASGIApp:
         await send({"type": "http.response.body", "body": body})
 
     return answer
+
+
+def _away(error: Exception) -> AnswerError:
+    message = f"the server behind the gate does not answer: {error or type(error).__name__}"
+    return AnswerError(HTTPStatus.SERVICE_UNAVAILABLE, message)
 
 
 def _travels(name: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from qwen3_vl_client import request as requests
 from tritonclient.grpc import service_pb2
 
@@ -19,6 +20,7 @@ from server.gate import methods, rules
 from server.gate.budget import Budget, FullError
 from server.gate.calls import Call, Calls
 from server.gate.envelope import RefusedError
+from server.gate.losses import Losses
 from server.gate.settings import GateSettings
 from server.triton import ENSEMBLE
 
@@ -28,10 +30,8 @@ _ACCESS = "triton-grpc-protocol-qwen3-vl-access"
 _ENDING_SECONDS = 1.0
 # Stage 3 stops no request with a shorter id: it might be another client's.
 _STOPPABLE_ID = 16
-# Set by Triton in the last response of a request, if its client has asked for it: protobuf's bytes of that parameter.
-_FINAL = b"triton_final_response\x12\x02\x08\x01"
-# The first field of a response: an error, which is the last one as well.
-_ERROR_TAG = b"\x0a"
+# Set by Triton in the last response of a request, if its client has asked for it.
+_FINAL = "triton_final_response"
 # A question about the server or a model has names in it, and nothing else.
 _TELLING_BYTES = 4096
 _METHOD_CHARACTERS = 256
@@ -85,10 +85,11 @@ def _server_options(bounds: GateSettings) -> list[tuple[str, int]]:
 class GrpcDoor:
     """Listens on one port while it runs."""
 
-    def __init__(self, settings: GateSettings, budget: Budget, calls: Calls) -> None:
+    def __init__(self, settings: GateSettings, budget: Budget, calls: Calls, losses: Losses) -> None:
         self._settings = settings
         self._budget = budget
         self._calls = calls
+        self._losses = losses
         self._farewells: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -133,7 +134,13 @@ class GrpcDoor:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT, f"one message of at most {_TELLING_BYTES:,} bytes is accepted"
             )
-        call.awaited = 1
+        try:
+            if not methods.may_tell(method, request):
+                others = f"{method} of other models than {', '.join(methods.MODELS)}"
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{others} {methods.CLOSED}")
+        except DecodeError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message is none of {method}: {error}")
+        call.waiting.ask("")
         answer = next(self._channels).unary_unary(method)(
             request, metadata=self._metadata(context), timeout=context.time_remaining()
         )
@@ -187,8 +194,8 @@ class GrpcDoor:
 
     async def _ask_one(self, message: bytes, upstream: Any, call: Call) -> None:
         request = rules.check(message)
+        call.waiting.ask(request.model_name)
         if request.model_name == ENSEMBLE:
-            call.awaited += 1
             call.ids.append(request.id)
         await upstream.write(message)
 
@@ -196,8 +203,7 @@ class GrpcDoor:
         """Hands on what Triton answers, as fast as the client reads it."""
         try:
             while (answer := await upstream.read()) is not grpc.aio.EOF:
-                if answer.startswith(_ERROR_TAG) or _FINAL in answer:
-                    call.awaited -= 1
+                _count(answer, call)
                 await self._write(context, call, answer)
         except grpc.aio.AioRpcError as error:
             return _ended(error)
@@ -229,7 +235,7 @@ class GrpcDoor:
         try:
             with contextlib.suppress(Exception):
                 await upstream.done_writing()
-            if call.awaited > 0:
+            if call.waiting.awaited:
                 await asyncio.gather(*(self.stop(request_id) for request_id in call.ids))
             await asyncio.wait([answering], timeout=_ENDING_SECONDS)
         finally:
@@ -247,7 +253,8 @@ class GrpcDoor:
             )
             return
         try:
-            await work(context, call)
+            with self._losses.watching(call.waiting):
+                await work(context, call)
         except asyncio.CancelledError:
             if call.verdict is None:
                 raise
@@ -280,6 +287,15 @@ class _Handlers(grpc.GenericRpcHandler):
             await work(context)
 
         return grpc.stream_stream_rpc_method_handler(handle)
+
+
+def _count(answer: bytes, call: Call) -> None:
+    """Takes note of a request's last answer: an error, the final one, or the only one of a stage alone."""
+    message = service_pb2.ModelStreamInferResponse.FromString(answer)
+    response = message.infer_response
+    model, is_final = response.model_name, response.parameters[_FINAL].bool_param
+    if message.error_message or (is_final if model == ENSEMBLE else response.outputs):
+        call.waiting.answer(model)
 
 
 def _ended(error: grpc.aio.AioRpcError) -> Ended:

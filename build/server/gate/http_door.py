@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -14,6 +16,8 @@ from server.gate.budget import Budget, FullError
 from server.gate.documents import read_object
 from server.gate.envelope import RefusedError
 from server.gate.forwarding import AnswerError, Upstream, told
+from server.gate.inputs import Inputs
+from server.gate.losses import Losses, Waiting
 from server.gate.settings import GateSettings
 from server.triton import ENSEMBLE
 
@@ -26,11 +30,15 @@ _ENDING_SECONDS = 1.0
 class HttpDoor:
     """An ASGI app. `stop` ends a request by its id."""
 
-    def __init__(self, settings: GateSettings, budget: Budget, stop: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, settings: GateSettings, budget: Budget, losses: Losses, stop: Callable[[str], Awaitable[None]]
+    ) -> None:
         self._settings = settings
         self._budget = budget
+        self._losses = losses
         self._stop = stop
         self._upstream = Upstream(settings.triton_http, settings)
+        self._known_inputs: Inputs | None = None
         self._open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,13 +69,23 @@ class HttpDoor:
             with self._budget.holding() as holding:
                 body = await self._read(scope, receive, holding.add)
                 document = read_object(body)
-                if model != ENSEMBLE:
+                if model == ENSEMBLE:
+                    (await self._inputs()).check(document)
+                else:
                     body = _stop_request(document)
-                await self._unless_left(receive, self._upstream.forward(scope, body, send), document.get("id"))
+                request_id = document.get("id")
+                stop = functools.partial(self._stop, request_id if isinstance(request_id, str) else "")
+                await self._until_lost(model, receive, self._upstream.forward(scope, body, send), stop)
         except FullError as error:
             raise AnswerError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
         except RefusedError as error:
             raise AnswerError(HTTPStatus.BAD_REQUEST, str(error)) from error
+
+    async def _inputs(self) -> Inputs:
+        """The ensemble's, which are the same as long as the server is served. Raises AnswerError."""
+        if self._known_inputs is None:
+            self._known_inputs = Inputs(json.loads(await self._upstream.read(f"/v2/models/{ENSEMBLE}/config")))
+        return self._known_inputs
 
     async def _read(self, scope: Scope, receive: Receive, count: Callable[[int], None]) -> bytes:
         """The body. Raises AnswerError for one that is too long, or not there in time."""
@@ -91,19 +109,34 @@ class HttpDoor:
             pass
         raise AnswerError(HTTPStatus.REQUEST_TIMEOUT, f"the body was not complete within {bounds.stall_seconds:g} s")
 
-    async def _unless_left(self, receive: Receive, work: Awaitable[None], request_id: object) -> None:
-        """Does the work until the client goes away, and ends then what it has begun."""
+    async def _until_lost(
+        self, model: str, receive: Receive, work: Awaitable[None], stop: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Does the work until the client goes away, which ends what was begun, or the answer will not come.
+
+        Raises:
+            AnswerError: it will not come.
+        """
+        lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        waiting = Waiting(lost.set_result)
+        waiting.ask(model)
         forwarding = asyncio.ensure_future(work)
         leaving = asyncio.create_task(_left(receive))
+        first: list[asyncio.Future[Any]] = [forwarding, leaving, lost]
         try:
-            await asyncio.wait([forwarding, leaving], return_when=asyncio.FIRST_COMPLETED)
-            if not forwarding.done():
-                await self._stop(request_id if isinstance(request_id, str) else "")
-                await asyncio.wait([forwarding], timeout=_ENDING_SECONDS)
+            with self._losses.watching(waiting):
+                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            if leaving.done() and not forwarding.done():
+                await stop()
+            await asyncio.wait([forwarding], timeout=_ENDING_SECONDS)
         finally:
             leaving.cancel()
-            if not forwarding.cancel():
-                forwarding.result()
+            forwarding.cancel()
+            await asyncio.wait([forwarding])
+        if not forwarding.cancelled():
+            forwarding.result()
+        elif lost.done():
+            raise AnswerError(HTTPStatus.SERVICE_UNAVAILABLE, lost.result())
 
 
 class MetricsDoor:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
+
+from tritonclient.grpc import service_pb2
 
 from server.triton import ENSEMBLE, STAGES
 
@@ -10,17 +14,17 @@ _SERVICE = "/inference.GRPCInferenceService/"
 
 STREAM = f"{_SERVICE}ModelStreamInfer"
 UNARY_INFER = f"{_SERVICE}ModelInfer"
+MODELS = (ENSEMBLE, *STAGES)
+_OF_A_MODEL: Mapping[str, Any] = {
+    f"{_SERVICE}{name}": getattr(service_pb2, f"{name}Request")
+    for name in ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
+}
 # What a server and its models are, and how they are.
 TELLING = frozenset(
     {
         "/grpc.health.v1.Health/Check",
-        *(
-            f"{_SERVICE}{name}"
-            for name in (
-                *("ServerLive", "ServerReady", "ServerMetadata"),
-                *("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics"),
-            )
-        ),
+        *(f"{_SERVICE}{name}" for name in ("ServerLive", "ServerReady", "ServerMetadata")),
+        *_OF_A_MODEL,
     }
 )
 CLOSED = "is closed to clients: only the supervisor, which has the server's secret, may ask that"
@@ -33,8 +37,10 @@ _HOP_BY_HOP = frozenset(
     {"connection", "content-type", "host", "keep-alive", "qwen3-vl-access", "te", "transfer-encoding", "user-agent"}
 )
 
-_MODELS = "|".join((ENSEMBLE, *STAGES))
-_READ = re.compile(rf"/v2(/health/(live|ready)|/models/({_MODELS})(/versions/[0-9]{{1,9}})?(/ready|/config|/stats)?)?")
+# perf_analyzer, asked to measure an ensemble, reads each stage's configuration, and the statistics of all at once.
+_READ = re.compile(
+    rf"/v2(/health/(live|ready)|/models/stats|/models/({'|'.join(MODELS)})(/versions/[0-9]{{1,9}})?(/ready|/config|/stats)?)?"
+)
 _ASK = re.compile(
     r"/v2/models/(?P<model>[a-z0-9_]{1,64})(/versions/[0-9]{1,9})?/(?P<kind>generate_stream|generate|infer)"
 )
@@ -48,6 +54,15 @@ def travels(header: str) -> bool:
 def may_read(path: str) -> bool:
     """Whether GET of this path is let through."""
     return _READ.fullmatch(path) is not None
+
+
+def may_tell(method: str, request: bytes) -> bool:
+    """The same for a call of `TELLING`. Raises DecodeError for a request that is none."""
+    if method not in _OF_A_MODEL:
+        return True
+    name = _OF_A_MODEL[method].FromString(request).name
+    # Without a name, all statistics are asked for.
+    return name in MODELS or (not name and method.endswith("/ModelStatistics"))
 
 
 def asked(path: str) -> tuple[str, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import subprocess
@@ -56,16 +57,26 @@ class Gate:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 start_new_session=True,
+                bufsize=0,
             )
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(f"{self._settings.to_json()}\n".encode())
-            process.stdin.flush()
+            # Nobody waits for a gate that does not listen.
+            os.set_blocking(process.stdin.fileno(), False)
         if not select.select([process.stdout], [], [], _START_SECONDS)[0] or process.stdout.readline() != _READY:
             self.stop(grace_seconds=0)
             said = self._log.read_bytes()[begin:].decode(errors="replace").strip()
             raise GateError(f"the gate did not start: {said or f'nothing was heard for {_START_SECONDS:g} s'}")
+
+    def stage_died(self, stage: str, retry_seconds: int) -> None:
+        """Ends what clients wait for and will not get, with a reason. A gate that has ended has nobody who waits."""
+        stdin = self._running().stdin
+        assert stdin is not None
+        # ValueError: it is closed.
+        with contextlib.suppress(OSError, ValueError):
+            stdin.write(f"{json.dumps({'stage': stage, 'retry_seconds': retry_seconds})}\n".encode())
 
     def exit_status(self) -> int | None:
         """None while it runs; else its exit status, or a signal's number below zero."""

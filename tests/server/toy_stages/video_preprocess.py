@@ -18,6 +18,7 @@ class TritonPythonModel:
     def initialize(self, args):
         parameters = json.loads(args["model_config"])["parameters"]
         self.credits = Path(parameters["credits_directory"]["string_value"])
+        self.looks = []
 
     def execute(self, requests):
         for request in requests:
@@ -25,14 +26,25 @@ class TritonPythonModel:
             if pb_utils.get_input_tensor_by_name(request, "text_input") is None:
                 sender.send(_error("invalid_argument: text_input is missing"), flags=FINAL)
                 continue
+            options = json.loads(_string(request, "video_options"))
+            if json.loads(request.parameters() or "{}").get("look"):
+                # It looks as long as it lives.
+                self.looks.append(sender)
+                continue
             # A stage that dies before its first chunk holds requests that no other stage knows.
-            time.sleep(json.loads(_string(request, "video_options")).get("announce_after_seconds", 0))
-            session = uuid.uuid4().hex
-            os.mkfifo(self.credits / session)
-            reader = os.open(self.credits / session, os.O_RDONLY | os.O_NONBLOCK)
+            time.sleep(options.get("announce_after_seconds", 0))
             sampling = _string(request, "sampling_parameters")
-            sender.send(_chunk({"session": session, "index": 0, "open": {"sampling_parameters": sampling}}))
-            threading.Thread(target=self.hold, args=(sender, session, reader), daemon=True).start()
+            threading.Thread(target=self.serve, args=(sender, sampling, options), daemon=True).start()
+
+    def serve(self, sender, sampling, options):
+        time.sleep(options.get("begin_after_seconds", 0))
+        session = uuid.uuid4().hex
+        os.mkfifo(self.credits / session)
+        reader = os.open(self.credits / session, os.O_RDONLY | os.O_NONBLOCK)
+        sender.send(_chunk({"session": session, "index": 0, "open": {"sampling_parameters": sampling}}))
+        # One that hears nothing does not tell that stage 3 has gone.
+        time.sleep(options.get("deaf_seconds", 0))
+        self.hold(sender, session, reader)
 
     def hold(self, sender, session, reader):
         polled = select.poll()
