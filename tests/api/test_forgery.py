@@ -519,8 +519,8 @@ def test_other_users_files_do_not_exist(http: httpx2.Client, media_root: Path, c
         assert ask(http, stored["id"], **bob).status_code == 404
         assert http.get("/v1/files", headers=bob).json()["data"] == []
         assert http.get("/v1/files", params={"after": stored["id"]}, headers=bob).status_code == 400
-        # Nor by where it lies, which is known to whoever has the same file.
-        digest = hashlib.sha256(clip).hexdigest()
+        # Nor by where it lies, which is known to whoever has the same file and knows the owner's name.
+        digest = hashlib.sha256(hashlib.sha256(b"ann").digest() + clip).hexdigest()
         content = media_root / "uploads" / "content" / digest[:2] / digest
         assert content.read_bytes() == clip
         for path in (content.relative_to(media_root), content):

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from qwen3_vl_client import InvalidRequest, NotFound
@@ -63,15 +62,24 @@ def test_what_was_uploaded_is_there(make: Callable[..., Uploads]) -> None:
     assert uploads.find("ann", stored.id) == stored
 
 
-def test_equal_contents_are_kept_once_until_the_last_is_deleted(make: Callable[..., Uploads]) -> None:
+def test_equal_contents_of_an_owner_are_kept_once_until_the_last_is_deleted(make: Callable[..., Uploads]) -> None:
     uploads = make()
-    first, second = put(uploads, "ann", b"same"), put(uploads, "bob", b"same")
+    first, second = put(uploads, "ann", b"same"), put(uploads, "ann", b"same")
     assert first.path == second.path
     assert on_disk(uploads) == [b"same"]
     uploads.delete("ann", first.id)
     assert second.path.read_bytes() == b"same"
-    uploads.delete("bob", second.id)
+    uploads.delete("ann", second.id)
     assert on_disk(uploads) == []
+
+
+def test_owners_of_equal_contents_share_no_file(make: Callable[..., Uploads]) -> None:
+    uploads = make()
+    first, second = put(uploads, "ann", b"same"), put(uploads, "bob", b"same")
+    assert first.path != second.path
+    assert on_disk(uploads) == [b"same", b"same"]
+    uploads.delete("ann", first.id)
+    assert second.path.read_bytes() == b"same"
 
 
 def test_files_are_their_owners_only(make: Callable[..., Uploads]) -> None:
@@ -121,30 +129,19 @@ def test_quota_is_each_owners_and_says_what_is_held(make: Callable[..., Uploads]
     assert put(uploads, "ann", b"b" * 2 * MIB)
 
 
-def test_capacity_is_everybodys_and_counts_equal_contents_once(make: Callable[..., Uploads]) -> None:
-    uploads = make(quota_bytes=4 * MIB, capacity_bytes=4 * MIB)
+@pytest.mark.parametrize("guess", [b"a", b"b"], ids=["another has it", "nobody has it"])
+def test_room_tells_nothing_of_what_others_have(make: Callable[..., Uploads], guess: bytes) -> None:
+    uploads = make(quota_bytes=4 * MIB, capacity_bytes=5 * MIB)
     put(uploads, "ann", b"a" * 2 * MIB)
-    put(uploads, "bob", b"a" * 2 * MIB)
-    put(uploads, "eve", b"e" * MIB)
+    # Whether the guess is right shows neither in whether it is taken, nor in what is taken after it.
+    guessed = put(uploads, "eve", guess * 2 * MIB)
     with pytest.raises(QuotaExceeded, match="all files on this server") as refused:
         put(uploads, "eve", b"f" * 2 * MIB)
-    # Whose files are equal to whose would show in how much all of them hold.
     assert not any(character.isdigit() for character in refused.value.message)
-
-
-def test_nobody_waits_while_what_was_there_already_is_freed(
-    make: Callable[..., Uploads], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uploads = make()
-    put(uploads, "ann", b"same")
-    closing = threading.Event()
-    with uploads.begin("bob") as upload:
-        upload.write(b"same")
-        file = upload._file
-        monkeypatch.setattr(upload, "_file", SimpleNamespace(close=lambda: (closing.wait(10), file.close())))
-        upload.finish("clip.mp4")
-    assert not file.closed
-    closing.set()
+    with pytest.raises(QuotaExceeded, match="all files on this server"):
+        put(uploads, "eve", guess * 2 * MIB)
+    uploads.delete("eve", guessed.id)
+    assert put(uploads, "eve", b"f" * 2 * MIB)
 
 
 def test_how_much_the_disk_holds_is_nobodys_to_know(make: Callable[..., Uploads]) -> None:

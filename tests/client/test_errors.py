@@ -1,3 +1,5 @@
+import grpc
+import grpc.aio
 import pytest
 from qwen3_vl_client import (
     Cancelled,
@@ -58,3 +60,12 @@ def test_a_full_server_says_when_to_come_back() -> None:
     assert isinstance(error, ResourceExhausted)
     assert error.retry_after_seconds == 12
     assert ResourceExhausted("256 requests are being served").retry_after_seconds is None
+
+
+def test_a_stage_that_is_loaded_again_is_not_taken_for_a_server_that_is_not_there() -> None:
+    said = "decoder died and is being loaded again: retry in 3 s"
+    nothing = grpc.aio.Metadata()
+    failed = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details=said)
+    error = errors.from_rpc(failed, "7f", "host:8001", answering=False)
+    assert type(error) is ServerUnavailable
+    assert error.message == said

@@ -112,6 +112,31 @@ def test_requests_that_run_are_not_closed_for_others(url: str) -> None:
             assert hears(connection, b"0 bytes")
 
 
+@pytest.mark.parametrize(
+    ("said", "receive_bytes"),
+    [(head("GET", "/"), None), (head("GET", "/wait") * 2, None), (head("GET", "/large") * 5, 2048)],
+    ids=["idle", "the next request before an answer", "answers that nobody reads"],
+)
+def test_who_has_just_come_is_not_closed_for_a_crowd(said: bytes, receive_bytes: int | None) -> None:
+    GO.clear()
+    bounds = Bounds(connections=20, head_seconds=600, idle_seconds=600, reading_seconds=600)
+    with served(app, bounds) as url, many(url, 19, said, receive_bytes):
+        time.sleep(4)
+        with connected(url) as come, many(url, 6, said, receive_bytes):
+            time.sleep(1)
+            come.sendall(head("GET", "/"))
+            assert hears(come, b"0 bytes")
+        GO.set()
+
+
+def test_who_sends_the_next_request_before_an_answer_is_closed_for_others() -> None:
+    GO.clear()
+    with served(app, Bounds(connections=3)) as url, many(url, 3, head("GET", "/wait") * 2):
+        time.sleep(1)
+        assert httpx2.get(url).text == "0 bytes"
+        GO.set()
+
+
 def test_the_slowest_body_is_closed_for_another() -> None:
     posted = head("POST", "/", content_length="410000")
     with served(app, Bounds(connections=3, body_seconds=600)) as url, many(url, 3, posted) as connections:

@@ -1,4 +1,4 @@
-"""Equal contents are kept once; nothing that is sent back tells an owner that somebody else has them too."""
+"""Nothing that is sent back of an upload tells an owner that somebody else has the same."""
 
 from __future__ import annotations
 

@@ -11,11 +11,8 @@ from typing import Any
 
 import httpx2
 import openai
-import pytest
 from front.stack import served
 from qwen3_vl_client.api import Settings, create_app
-from qwen3_vl_client.web.app import create_app as create_page
-from qwen3_vl_client.web.settings import Settings as PageSettings
 
 NOWHERE = "127.0.0.1:9"
 COUNT = 300_000
@@ -91,17 +88,3 @@ def test_the_openai_package_goes_from_page_to_page(tmp_path: Path) -> None:
     with served(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
         seen = [file.id for file in client.files.list(order="asc")]
     assert seen == [f"file-{number:032x}" for number in range(2_500)]
-
-
-@pytest.mark.parametrize("path", ["", "/file-" + "0" * 32 + "/content"], ids=["list", "content"])
-def test_lists_and_contents_count_among_an_owners_requests(tmp_path: Path, path: str) -> None:
-    app = create_app(Settings(media_root=tmp_path, url=NOWHERE, requests_per_minute=3))
-    with served(app) as url, httpx2.Client(base_url=url) as http:
-        statuses = [http.get(f"/v1/files{path}").status_code for _ in range(4)]
-    assert statuses == [404 if path else 200] * 3 + [429]
-
-
-def test_lists_of_the_page_count_too(tmp_path: Path) -> None:
-    app = create_page(PageSettings(media_root=tmp_path, url=NOWHERE, requests_per_minute=3))
-    with served(app) as url, httpx2.Client(base_url=url) as http:
-        assert [http.get("/files").status_code for _ in range(4)] == [200] * 3 + [429]

@@ -86,6 +86,8 @@ _CODED_MESSAGE = re.compile(
     rf"(?:\[request id: [^\]]*\] )?(?:in ensemble '[^']*', )*({'|'.join(_CLASSES)}): (.*)", re.DOTALL
 )
 # gRPC's words for a message that is longer than the server takes.
+# The server's own words for requests that a stage held when it died; it says when to ask again.
+_RELOADING = "is being loaded again: retry in"
 _TOO_LARGE = re.compile(r"message larger than max \((\d+) vs\. (\d+)\)")
 # Triton's own words for a model that is not loaded, is being reloaded, or whose process died.
 _MODEL_AWAY = re.compile(r"unknown model|no available versions|not healthy|not ready|is unloading", re.IGNORECASE)
@@ -103,6 +105,8 @@ def from_message(text: str, request_id: str) -> Qwen3VLError:
 def from_rpc(error: grpc.RpcError, request_id: str, url: str, *, answering: bool) -> Qwen3VLError:
     """The error that a failed call means; `answering` tells whether the server had responded to the request before."""
     status, details = error.code(), error.details() or "no details"
+    if _RELOADING in details:
+        return ServerUnavailable(details, request_id=request_id)
     if status is grpc.StatusCode.UNAVAILABLE and answering:
         return ServerUnavailable(f"the server at {url} went away during the request: {details}", request_id=request_id)
     if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED):

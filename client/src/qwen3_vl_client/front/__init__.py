@@ -2,6 +2,7 @@
 
     connections.py   how an app is served: bounds on connections, on heads, on slow senders and slow readers
     paces.py         how slow a sender or a reader may be
+    turns.py         requests begin a few at a time
     handles.py       file handles for as many connections
     quiet.py         a log line that repeats comes once a minute
     refusals.py      a request that is refused, whatever the form of the answer

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -23,6 +24,7 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from .handles import room_for
 from .paces import Pace
 from .quiet import quieten
+from .turns import Turns
 
 _log = logging.getLogger("uvicorn.error")
 
@@ -39,9 +41,9 @@ class Bounds:
     """Sizes are bytes, times seconds."""
 
     connections: int = 512
-    """At the same time. One more closes the oldest whose head is not complete, else the oldest whose request nobody
-    reads any more, else the oldest that is idle, else the slowest that sends a body or reads its answer, else it is
-    closed itself."""
+    """At the same time. One more closes one of the largest crowd: of those whose head is not complete, those whose
+    request nobody reads any more, those that are idle and those that sent the next request before they had an answer,
+    the oldest; of those that send a body or read their answer slowly, the slowest. Without any, it is closed itself."""
     head_seconds: float = 10.0
     """From a connection's begin, or a head's, to the head's end."""
     head_bytes: int = 64 * 1024
@@ -84,7 +86,7 @@ def configured(
     bounds = bounds or Bounds()
     bounds = replace(bounds, connections=room_for(bounds.connections, _BACKLOG))
     config = uvicorn.Config(
-        app,
+        Turns(app),
         host=host,
         port=port,
         http=cast(Any, functools.partial(BoundedProtocol, connections=Connections(bounds))),
@@ -119,6 +121,8 @@ class _Phase(Enum):
     """A body is waited for, or the rest of it."""
     BUSY = auto()
     """The request is complete, its response is not."""
+    AHEAD = auto()
+    """The same, and the next request has begun to come."""
     DRAIN = auto()
     """The response is complete, its request is not."""
 
@@ -131,8 +135,12 @@ class Connections:
         self._open: dict[BoundedProtocol, _Phase] = {}
         # Those that may be closed for another, the oldest first.
         self._closable: dict[_Phase, dict[BoundedProtocol, None]] = {
-            phase: {} for phase in (_Phase.HEAD, _Phase.DRAIN, _Phase.IDLE)
+            phase: {} for phase in (_Phase.HEAD, _Phase.DRAIN, _Phase.IDLE, _Phase.AHEAD)
         }
+        # So may these, the slowest last, as of the last look.
+        self._slow: list[BoundedProtocol] = []
+        # Those that sent the next request before they had an answer: one goes on before all else has its turn again.
+        self._ahead: deque[BoundedProtocol] = deque()
         self.look_seconds = min(1.0, bounds.head_seconds / 4, bounds.body_seconds / 4, bounds.reading_seconds / 4)
         self._looking = False
 
@@ -154,11 +162,13 @@ class Connections:
 
     def _least(self) -> BoundedProtocol | None:
         """The one that is closed for another, if any may be."""
-        for each in self._closable.values():
-            if each:
-                return next(iter(each))
-        rates = {each: rate for each in self._open if (rate := each.rate()) is not None}
-        return min(rates, key=rates.__getitem__, default=None)
+        # Who floods is in the largest crowd; who has just come and says what it wants is not, or is not its oldest.
+        crowd = max(self._closable.values(), key=len)
+        while self._slow and len(self._slow) >= len(crowd):
+            slowest = self._slow.pop()
+            if slowest in self._open and slowest.rate() is not None:
+                return slowest
+        return next(iter(crowd), None) or next((each for each in self._open if each.is_unread()), None)
 
     def move(self, connection: BoundedProtocol, phase: _Phase) -> None:
         """It is the newest of those in that phase."""
@@ -173,10 +183,24 @@ class Connections:
         if before in self._closable:
             del self._closable[before][connection]
 
+    def go_on_later(self, connection: BoundedProtocol) -> None:
+        """Lets it begin its next request when those that came before have begun theirs."""
+        if not self._ahead:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        self._ahead.append(connection)
+
+    def _go_on(self) -> None:
+        connection = self._ahead.popleft()
+        if self._ahead:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        connection.go_on()
+
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         for connection in list(self._open):
             connection.look(loop.time())
+        rates = {each: rate for each in self._open if (rate := each.rate()) is not None}
+        self._slow = sorted(rates, key=rates.__getitem__, reverse=True)
         self._looking = bool(self._open)
         if self._looking:
             loop.call_later(self.look_seconds, self._look)
@@ -282,9 +306,10 @@ class BoundedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         if self.flow.write_paused and self.conn.their_state is h11.DONE and not self.transport.is_closing():
             self._is_unread = True
-            return
-        super().on_response_complete()
-        self._sort(came=False)
+        elif self.conn.trailing_data[0] and self.conn.their_state is h11.DONE:
+            self._all.go_on_later(self)
+        else:
+            self.go_on()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -306,6 +331,11 @@ class BoundedProtocol(H11Protocol):
             self._refuse(HTTPStatus.BAD_REQUEST, msg)
 
     # What `Connections` and the transport call.
+
+    def go_on(self) -> None:
+        """The response is complete; the next request may begin."""
+        super().on_response_complete()
+        self._sort(came=False)
 
     def look(self, now: float) -> None:
         """Ends what takes too long."""
@@ -339,10 +369,14 @@ class BoundedProtocol(H11Protocol):
     def rate(self) -> float | None:
         """Bytes per second at which the client sends a body or reads its answer; None if it does neither, or has only
         begun."""
-        paces = [self._reads] if self.transport.get_write_buffer_size() else []
+        paces = [self._reads] if self.is_unread() else []
         if self._phase is _Phase.BODY:
             paces.append(self._sends)
         return min((pace.rate for pace in paces if pace.seconds > _YOUNG_SECONDS), default=None)
+
+    def is_unread(self) -> bool:
+        """Whether there is something for the client to read that it does not take."""
+        return self.transport.get_write_buffer_size() > 0
 
     def is_sending(self) -> bool:
         """Whether there is a request that is not complete."""
@@ -369,7 +403,7 @@ class BoundedProtocol(H11Protocol):
         elif self.conn.their_state is h11.SEND_BODY:
             phase = _Phase.DRAIN if self.cycle.response_complete else _Phase.BODY
         else:
-            phase = _Phase.BUSY
+            phase = _Phase.AHEAD if self.conn.trailing_data[0] else _Phase.BUSY
         if phase is not self._phase:
             self._enter(phase)
 

@@ -1,4 +1,4 @@
-"""Files that users uploaded, below the server's media root. Owners share nothing: neither who has what, nor room for it.
+"""Files that users uploaded, below the server's media root. Nothing tells an owner what others have.
 
     folder/content/ab/abcdef…   what was uploaded, named by the SHA-256 of its owner and content: kept once for each
                                 owner; Triton reads it where it lies

@@ -103,8 +103,8 @@ class FileIndex:
         return [StoredFile(*(*row, self._places.content(row[4]))) for row in rows]
 
     def remove(self, index: sqlite3.Connection, id: str) -> None:
-        """Removes the row and, with the owner's last row that has it, the content: first, so that a full disk has room again
-        for what is written to the index."""
+        """Removes the row and, with the owner's last row that has it, the content: first, so that a full disk has room
+        again for what is written to the index."""
         row = index.execute("SELECT digest FROM files WHERE id = ?", (id,)).fetchone()
         if row is None:
             return
