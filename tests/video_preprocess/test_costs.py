@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import av
 import media
 import numpy as np
 import pytest
@@ -119,31 +120,47 @@ def test_boxes_that_lie_about_their_length_are_passed_over(tmp_path: Path, size:
             assert edit_lists.excess(file.fileno()) is None
 
 
+ASS = "[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\n\n[Events]\n"
+
+
 def subtitle_file(lines: int) -> bytes:
     def clock(seconds: int) -> str:
-        return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
-    cues = (f"{n}\n{clock(n)},000 --> {clock(n)},900\nline {n}\n\n" for n in range(lines))
-    return "".join(cues).encode()
+    return (ASS + "".join(f"Dialogue: 0,{clock(n)}.00,{clock(n)}.90,,,,,,,line {n}\n" for n in range(lines))).encode()
 
 
-def test_a_small_video_gets_little_processor_time(encode: Encode, tmp_path: Path) -> None:
-    """As much as is accepted of subtitles takes seconds to parse."""
-    video = Attachment("video", "v", encode(frames=5), subtitle_file(150_000))
+def still_film(path: Path, frames: int) -> bytes:
+    """One picture in Full HD again and again."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((1620, 1920), np.uint8), format="yuv420p")
+        for index in range(frames):
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+def test_a_small_video_gets_little_processor_time(tmp_path: Path) -> None:
+    """Thumbnails of as many frames, and as many lines of subtitles, as are accepted take seconds."""
+    video = Attachment("video", "v", still_film(tmp_path / "a.mp4", 600), subtitle_file(120_000))
     workers = Workers(1, WorkerLimits(task_cpu_seconds=1))
     try:
         with pytest.raises(RequestError) as caught:
             recall_video(
                 video,
                 Library(tmp_path, 1 << 26, workers=workers),
-                closer=False,
+                closer=True,
                 subtitles=True,
                 interrupt=lambda: None,
             )
     finally:
         workers.shut_down()
     assert str(caught.value) == (
-        "resource_exhausted: v takes more than 1 s of processor time to read,"
+        "invalid_argument: v takes more than 1 s of processor time to read,"
         " the most accepted for a file of its size and as many pictures"
     )
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from preprocess import reading
 from preprocess import video as video_module
-from preprocess.errors import RequestError
+from preprocess.errors import InvalidArgumentError, RequestError
 from preprocess.exchange import Message
 from preprocess.media import Library
 from preprocess.messages import Attachment
@@ -123,10 +123,10 @@ def test_packets_of_text_are_bounded(
     assert len(opened.lines) == left
 
 
-def of_scans(count: int) -> bytes:
+def of_scans(count: int, side: int = 64) -> bytes:
     """A progressive JPEG image with its last scan over and over."""
     target = io.BytesIO()
-    Image.new("L", (64, 64), 100).save(target, "JPEG", progressive=True)
+    Image.new("L", (side, side), 100).save(target, "JPEG", progressive=True)
     content = target.getvalue()
     start = content.rindex(b"\xff\xda")
     return content[:-2] + content[start:-2] * (count - content.count(b"\xff\xda")) + content[-2:]
@@ -135,13 +135,21 @@ def of_scans(count: int) -> bytes:
 def test_scans_of_an_image_are_bounded(library: Library) -> None:
     attachment = Attachment("image", "image[0]", of_scans(100))
     assert reading.read_image_size(attachment, library, lambda: None) == Size(64, 64)
-    assert reading.read_image(attachment, library, lambda: None).shape == (64, 64, 3)
-    for read in (reading.read_image_size, reading.read_image):
+    (picture,) = reading.read_image(attachment, library, lambda: None)
+    assert picture.shape == (64, 64, 3)
+    for read in (reading.read_image_size, lambda *image: list(reading.read_image(*image))):
         with pytest.raises(RequestError) as caught:
             read(Attachment("image", "image[0]", of_scans(101)), library, lambda: None)
         assert str(caught.value) == (
-            "invalid_argument: image[0] has more than 100 scans, the most accepted in a JPEG image"
+            "invalid_argument: image[0] has more than 100 scans, the most accepted in a JPEG image of 64x64 pixels"
         )
+
+
+def test_a_large_image_has_fewer_scans(library: Library) -> None:
+    """Each takes time for every pixel: a hundred of the largest image took ten seconds."""
+    assert reading.read_image_size(Attachment("image", "i", of_scans(16, 8192)), library, lambda: None).width == 8192
+    with pytest.raises(InvalidArgumentError, match=r"i has more than 16 scans, the most .* image of 8192x8192 pixels"):
+        reading.read_image_size(Attachment("image", "i", of_scans(17, 8192)), library, lambda: None)
 
 
 def test_what_lies_in_segments_and_behind_an_image_is_no_scan(library: Library) -> None:
@@ -150,7 +158,8 @@ def test_what_lies_in_segments_and_behind_an_image_is_no_scan(library: Library) 
     marks = b"\xff\xda" * 1000
     segment = b"\xff\xe5" + struct.pack(">H", 2 + len(marks)) + marks
     attachment = Attachment("image", "image[0]", content[:2] + segment + content[2:] + marks)
-    assert reading.read_image(attachment, library, lambda: None).shape == (64, 64, 3)
+    (picture,) = reading.read_image(attachment, library, lambda: None)
+    assert picture.shape == (64, 64, 3)
 
 
 def test_an_image_gets_little_processor_time(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +173,6 @@ def test_an_image_gets_little_processor_time(library: Library, monkeypatch: pyte
     monkeypatch.setattr(Worker, "run", note)
     image = Attachment("image", "i", media.make_image())
     reading.read_image_size(image, library, lambda: None)
-    reading.read_image(image, library, lambda: None)
+    list(reading.read_image(image, library, lambda: None))
     # 67 million pixels are accepted.
     assert allowed == {"image_size": 5, "image": 5 + 7}

@@ -49,6 +49,7 @@ def test_the_delivered_configuration_is_what_the_code_has_as_its_defaults() -> N
         ("max_workers", "0", "an integer of at least 1"),
         ("worker_image_cpu_seconds", "0", "an integer of at least 1"),
         ("max_request_pixels", "0", "an integer of at least 1"),
+        ("max_decoding_bytes", "0", "an integer of at least 1"),
         ("max_bytes_in_flight", "none", "an integer of at least 1"),
         ("max_text_bytes", "9" * 5000, "an integer of at least 1"),
         ("context_length", "0", "an integer of at least 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from preprocess.prompt import PromptWriter
 from preprocess.recall import recall_video
 from preprocess.request import Inputs, Limits, parse_request
 from preprocess.settings import Settings
-from preprocess.subtitles import MAX_FILE_BYTES, Line, read_subtitles
+from preprocess.subtitles import MAX_FILE_BYTES, MAX_FILE_LINES, Line, read_subtitles
 
 MakePlan = Callable[..., Plan]
 
@@ -265,3 +266,58 @@ def test_contradictions_are_refused(plan: MakePlan, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="subtitles is 7; true, false or a language tag is accepted"):
         plan(video_uris=["a.mp4"], video_options='{"subtitles": 7}')
     assert plan(video_uris=["a.mp4"], subtitles=[b""]).looks[0].medium.lines == ()
+
+
+STAMP = "00:00:00,000 --> 00:00:01,000\n"
+TAGS, BOLD, SHAPES = "<b>x</b>{\\i1}", "{\\b1}x", "{\\p"
+DIALOGUE = "Dialogue: 0,0:00:00.00,0:00:01.00,Default,,0,0,0,,"
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (f"1\n{STAMP}", "<a" * 2000 + "\n"),
+        (f"1\n{STAMP}", "<" + " " * 4000 + "\n"),
+        (f"1\n{STAMP}x", "\n" * 4000),
+        (f"1\n{STAMP}", f"{STAMP}{TAGS * 250}\n"),
+        (ASS, f"{DIALOGUE}{'{' * 4000}\n"),
+        (ASS, f"{DIALOGUE}{SHAPES * 1300}\n"),
+        (ASS, f"{DIALOGUE}{BOLD * 600}\n"),
+    ],
+    ids=["open tags", "open spaces", "blank lines", "tags", "open overrides", "open drawings", "overrides"],
+)
+def test_the_time_of_reading_does_not_grow_with_the_square(head: str, piece: str) -> None:
+    """As much as is accepted takes a second; what is quadratic in any of these takes minutes, or hours."""
+    content = (head + piece * (MAX_FILE_BYTES // len(piece) - 1) + "y\n").encode()
+    before = time.process_time()
+    read_subtitles(content, "file")
+    assert time.process_time() - before < 15
+
+
+def test_the_lines_of_a_file_are_bounded() -> None:
+    cues = "".join(f"{n}\n{STAMP}x\n\n\n\n" for n in range(MAX_FILE_LINES // 4))
+    assert len(read_subtitles(cues.encode(), "file")) == 1
+    for content in (cues + f"1\n{STAMP}", ASS.replace("[Events]", "Style: A\n" * MAX_FILE_LINES + "[Events]")):
+        with pytest.raises(InvalidArgumentError, match=f"file has more than {MAX_FILE_LINES} lines, the most accepted"):
+            read_subtitles(content.encode(), "file")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<i>Mind</i> the <b>gap</b>", "Mind the gap"),
+        ("{\\an8}Mind {\\i1}the{\\i0} gap", "Mind the gap"),
+        ("1 < 2 > 0 &amp; <3", "1 < 2 > 0 & <3"),
+        ("< / FONT ><font color='red'>red", "red"),
+        ("Mind\nthe\n12", "Mind the 12"),
+    ],
+)
+def test_words_are_what_is_left_of_tags(text: str, words: str) -> None:
+    lines = read_subtitles(f"1\n{STAMP}{text}\n\n2\n{STAMP.replace('00:0', '01:0')}end\n".encode(), "file")
+    assert [line.text for line in lines] == [words, "end"]
+
+
+@pytest.mark.parametrize("content", ["{1}{25}one\n{26}{50}two\n", "<SAMI><BODY></BODY></SAMI>", '{"events": []}'])
+def test_other_formats_are_not_parsed(content: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="the file is not a readable subtitle file; SRT, VTT and ASS"):
+        read_subtitles(content.encode(), "the file")

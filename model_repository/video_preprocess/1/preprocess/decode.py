@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from preprocess.frames import undecodable
+from preprocess.frames import Picture, undecodable
 from preprocess.media import Library
 from preprocess.messages import Attachment
 from preprocess.reading import read_frames, read_image
@@ -33,13 +33,17 @@ def decode_frames(
     """
     repeats = deque(indices.tolist())
     for index, picture in read_frames(video, library, indices, interrupt):
-        # Its memory is written to again: what needs no resizing is copied.
-        resized = resize(picture.copy() if Size(*picture.shape[:2]) == size else picture, size)
+        resized = _resized(picture, size)
         while repeats and repeats[0] == index:
             repeats.popleft()
             yield resized
     if repeats:
         raise undecodable(video.attachment, video.timeline, repeats[0])
+
+
+def _resized(picture: Picture, size: Size) -> torch.Tensor:
+    """What needs no resizing is copied: the picture's memory is written to again."""
+    return resize(picture.copy() if Size(*picture.shape[:2]) == size else picture, size)
 
 
 class Images:
@@ -58,7 +62,10 @@ class Images:
         same = _same(attachment, size)
         resized = self._kept.pop(same, None)
         if resized is None:
-            resized = resize(read_image(attachment, self._library, self._interrupt), size)
+            # One alone, which is another's memory as long as it is read.
+            for picture in read_image(attachment, self._library, self._interrupt):
+                resized = _resized(picture, size)
+            assert resized is not None
         self._left[same] -= 1
         if self._left[same] > 0:
             self._kept[same] = resized

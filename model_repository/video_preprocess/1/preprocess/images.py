@@ -11,6 +11,8 @@ from preprocess.media import Library
 from preprocess.messages import Attachment
 from preprocess.size import Size
 
+_PIXELS_AT_ONCE = 1 << 20
+
 
 def read_image_size(library: Library, attachment: Attachment) -> Size:
     """The size once the camera's orientation (EXIF) is applied. Raises InvalidArgumentError where that is damaged."""
@@ -28,14 +30,25 @@ def read_image_size(library: Library, attachment: Attachment) -> Size:
 def decode_image(library: Library, attachment: Attachment) -> Picture:
     with library.open_image(attachment) as image:
         try:
-            return np.asarray(_upright_rgb(image))
+            return _upright_rgb(image)
         except (OSError, SyntaxError, ValueError) as error:
             raise InvalidArgumentError(f"{attachment.name} cannot be decoded: {error}") from error
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    """Decodes and turns an image upright; transparency is laid on white, as transformers' image processors do."""
-    image = ImageOps.exif_transpose(image)
+def _upright_rgb(image: Image.Image) -> Picture:
+    """Decodes and turns an image upright, and converts it row by row: several copies of it would be large."""
+    ImageOps.exif_transpose(image, in_place=True)
+    image.load()
+    picture = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(_PIXELS_AT_ONCE // image.width, 1)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        picture[top : top + rows] = np.asarray(_on_white(strip))
+    return picture
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """In RGB; transparency is laid on white, as transformers' image processors do."""
     if "A" in image.getbands() or image.info.get("transparency") is not None:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")

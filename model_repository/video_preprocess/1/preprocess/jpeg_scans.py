@@ -1,6 +1,7 @@
 """How many scans a JPEG file has, counted before it is decoded.
 
-A progressive file refines the whole picture with every scan, of which a few bytes suffice. Encoders write ten or so.
+A progressive file refines the whole picture with every scan, of which a few bytes suffice. Encoders write ten or so,
+and each takes time for every pixel.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import mmap
 import re
 
 MAX_SCANS = 100
+MAX_SCANNED_PIXELS = 1 << 30
+"""Pixels times scans, which take a second or two: of the largest image 16 scans."""
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
 # Of a marker's second byte: zero belongs to the pictures' data, 0xFF fills, and these have no segment behind them: TEM,

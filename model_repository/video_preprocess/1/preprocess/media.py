@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,12 +16,14 @@ from PIL import Image, UnidentifiedImageError
 
 from preprocess import edit_lists
 from preprocess.errors import InvalidArgumentError, NotFoundError, machine_resources, shown
-from preprocess.jpeg_scans import MAX_SCANS, count_scans
+from preprocess.jpeg_scans import MAX_SCANNED_PIXELS, MAX_SCANS, count_scans
 from preprocess.memory import Memory, digest
 from preprocess.messages import Attachment
+from preprocess.needs import image_bytes, video_bytes
 from preprocess.size import Size
 from preprocess.subtitles import MAX_FILE_BYTES, SUFFIXES, Choice
 from preprocess.transcriber import Transcriber
+from preprocess.webp import HEAD_BYTES, webp_size
 from preprocess.workers import Workers
 
 VIDEO_FORMATS = "MP4, MOV, MKV, WebM and AVI"
@@ -41,6 +43,8 @@ _CONTAINER_OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi",
     "protocol_whitelist": "file",
 }
+_USUAL_BITS = 12
+"""Of a pixel, where a video does not say which it has."""
 # The bound is ours (Library.max_frame_pixels), and checked with a message that names the picture.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -62,6 +66,8 @@ class Library:
     """Of the different images of a request together, before they are resized."""
     owner: str = ""
     """Whose request the media are for, which has a share of the workers; empty: everybody's."""
+    demand: Callable[[int], None] | None = None
+    """Told in a worker how many bytes of memory decoding will take; raises NeedsMemoryError for too many."""
 
     def digest(self, attachment: Attachment) -> str:
         """Names what an attachment contains; a file, which may be large, by its path, size and time of change."""
@@ -143,12 +149,18 @@ class Library:
                     f"{attachment.name} is not a readable video: {error.strerror}; {VIDEO_FORMATS} are accepted"
                 ) from error
             with container:
-                yield container, self._video_stream(container, attachment.name)
+                stream = self._video_stream(container, attachment.name)
+                if self.demand is not None:
+                    bits = stream.format.padded_bits_per_pixel if stream.format is not None else _USUAL_BITS
+                    self.demand(video_bytes(Size(stream.height, stream.width), bits))
+                yield container, stream
 
     @contextmanager
     def open_image(self, attachment: Attachment) -> Iterator[Image.Image]:
         """Reads an image's header; raises InvalidArgumentError if it is none or too large."""
         with self.open_file(attachment) as file:
+            if size := webp_size(os.pread(file, HEAD_BYTES, 0)):
+                self._check_image(size, "WEBP", attachment.name)
             try:
                 image = Image.open(_path_of(file), formats=IMAGE_FORMATS)
             except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
@@ -156,12 +168,16 @@ class Library:
                     f"{attachment.name} is not a readable image; {', '.join(IMAGE_FORMATS)} are accepted"
                 ) from error
             with image:
-                self.check_size(Size(image.height, image.width), attachment.name)
-                if image.format in _OF_SCANS and count_scans(file) > MAX_SCANS:
-                    raise InvalidArgumentError(
-                        f"{attachment.name} has more than {MAX_SCANS} scans, the most accepted in a JPEG image"
-                    )
+                size = Size(image.height, image.width)
+                if image.format in _OF_SCANS:
+                    _check_scans(file, size, attachment.name)
+                self._check_image(size, image.format, attachment.name)
                 yield image
+
+    def _check_image(self, size: Size, format_: str | None, name: str) -> None:
+        self.check_size(size, name)
+        if self.demand is not None:
+            self.demand(image_bytes(size, format_))
 
     def read_head(self, attachment: Attachment, head_bytes: int) -> tuple[bytes, int]:
         """The first bytes of what an attachment contains, and how many it has in all."""
@@ -227,6 +243,14 @@ class Library:
 
     def _missing(self, name: str, path: str) -> NotFoundError:
         return NotFoundError(f"{name} is {shown(path)}; there is no such file below the media root")
+
+
+def _check_scans(file: int, size: Size, name: str) -> None:
+    most = min(MAX_SCANS, MAX_SCANNED_PIXELS // max(size.height * size.width, 1))
+    if count_scans(file) > most:
+        raise InvalidArgumentError(
+            f"{name} has more than {most} scans, the most accepted in a JPEG image of {size.width}x{size.height} pixels"
+        )
 
 
 def _path_of(file: int) -> Path:

@@ -37,6 +37,8 @@ class Parameters:
     workers: int = 2
     max_workers: int | None = None
     """None: by this machine's cores."""
+    max_decoding_bytes: int | None = None
+    """None: a quarter of this machine's memory."""
     worker_limits: WorkerLimits = field(default_factory=WorkerLimits)
 
     @property
@@ -71,6 +73,7 @@ class Parameters:
             speech_model=read.optional_path("speech_model"),
             workers=read.integer("workers", 1),
             max_workers=read.optional_integer("max_workers", 1),
+            max_decoding_bytes=read.optional_integer("max_decoding_bytes", 1),
             worker_limits=WorkerLimits(
                 memory_bytes=read.integer("worker_memory_bytes", 1),
                 task_cpu_seconds=read.integer("worker_task_cpu_seconds", 1),

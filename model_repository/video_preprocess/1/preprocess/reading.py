@@ -12,23 +12,25 @@ import mmap
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from preprocess.allowance import frames_seconds, image_seconds, look_seconds, sound_seconds
-from preprocess.errors import machine_resources
+from preprocess.errors import InvalidArgumentError, machine_resources
 from preprocess.exchange import SLOTS, Message
 from preprocess.frames import Picture
 from preprocess.media import Library
 from preprocess.messages import Attachment
+from preprocess.needs import FIRST_BYTES
 from preprocess.packing import pack_video
 from preprocess.size import Size
 from preprocess.sound import Samples
 from preprocess.subtitles import Choice
 from preprocess.video import Video
-from preprocess.workers import Worker
+from preprocess.workers import Worker, Workers
 
 Interrupt = Callable[[], None]
 Allowance = Callable[[int, int], int]
@@ -78,13 +80,14 @@ def read_image_size(attachment: Attachment, library: Library, interrupt: Interru
     return Size(*json.loads(_result({"task": "image_size"}, attachment, library, interrupt)))
 
 
-def read_image(attachment: Attachment, library: Library, interrupt: Interrupt) -> Picture:
+def read_image(attachment: Attachment, library: Library, interrupt: Interrupt) -> Iterator[Picture]:
+    """The one picture of an image. It is valid until the next is asked for: the memory is the worker's."""
+
     def seconds(base: int, file_bytes: int) -> int:
         return image_seconds(base, file_bytes, library.max_frame_pixels)
 
-    pictures = _pictures({"task": "image"}, attachment, library, interrupt, seconds=seconds)
-    ((_, picture),) = [(index, picture.copy()) for index, picture in pictures]
-    return picture
+    for _, picture in _pictures({"task": "image"}, attachment, library, interrupt, seconds=seconds):
+        yield picture
 
 
 def _result(
@@ -125,22 +128,52 @@ def _asked(
     content: bytes,
     seconds: Allowance,
 ) -> Iterator[tuple[Worker, Iterator[Message]]]:
-    """A worker that was given the task, and what it says."""
-    assert library.workers is not None
-    limits = library.workers.limits
-    with library.open_file(attachment) as file, library.workers.lend(interrupt, library.owner) as worker:
-        base = limits.image_cpu_seconds if attachment.kind == "image" else limits.task_cpu_seconds
-        allowed = seconds(base, os.fstat(file).st_size)
-        values = {
-            **task,
-            "name": attachment.name,
-            "media_kind": attachment.kind,
-            "max_frame_pixels": library.max_frame_pixels,
-            "max_seconds": library.max_seconds,
-            "cpu_seconds": min(allowed, limits.cpu_seconds),
-        }
-        with closing(worker.run(Message(values, content, file), interrupt)) as messages:
-            yield worker, messages
+    """A worker that was given the task, and what it says. One that needs more memory than others is given it once that
+    is free; raises InvalidArgumentError where it is more than is accepted.
+    """
+    workers = library.workers
+    assert workers is not None
+    limits = workers.limits
+    base = limits.image_cpu_seconds if attachment.kind == "image" else limits.task_cpu_seconds
+    most = min(limits.memory_bytes, workers.memory_bytes)
+    # Attached bytes are copied into a file.
+    copied = len(attachment.source) if isinstance(attachment.source, bytes) else 0
+    needed = min(FIRST_BYTES, most)
+    while True:
+        with (
+            workers.lend(interrupt, library.owner, min(needed + copied, workers.memory_bytes)) as worker,
+            library.open_file(attachment) as file,
+        ):
+            values = {
+                **task,
+                "name": attachment.name,
+                "media_kind": attachment.kind,
+                "max_frame_pixels": library.max_frame_pixels,
+                "max_seconds": library.max_seconds,
+                "cpu_seconds": min(seconds(base, os.fstat(file).st_size), limits.cpu_seconds),
+                "memory_bytes": needed,
+                "most_memory_bytes": most,
+            }
+            with closing(worker.run(Message(values, content, file), interrupt)) as messages:
+                first = next(messages)
+                if first.values["kind"] != "needs":
+                    yield worker, chain([first], messages)
+                    return
+        needed = _more(first, needed, workers, attachment.name)
+
+
+def _more(message: Message, given: int, workers: Workers, name: str) -> int:
+    """How much memory a task needs that was given too little."""
+    needed = int(message.values["bytes"])
+    if needed <= given:
+        raise ValueError(f"a task with {given} bytes of memory that asks for {needed}")
+    limits = {"worker_memory_bytes": workers.limits.memory_bytes, "max_decoding_bytes": workers.memory_bytes}
+    setting, most = min(limits.items(), key=lambda limit: limit[1])
+    if needed > most:
+        raise InvalidArgumentError(
+            f"{name} takes {needed} bytes of memory to read; at most {most} are accepted ({setting})"
+        )
+    return needed
 
 
 class _SharedPictures:

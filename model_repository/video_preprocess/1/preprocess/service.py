@@ -58,7 +58,9 @@ class Service:
         prepare_directory(parameters.credits_directory)
         self._signer = Signer(parameters.credits_directory)
         settings = load_settings(parameters.checkpoint, context_length=parameters.context_length)
-        self._workers = Workers(parameters.workers, parameters.worker_limits, parameters.max_workers)
+        self._workers = Workers(
+            parameters.workers, parameters.worker_limits, parameters.max_workers, parameters.max_decoding_bytes
+        )
         memory = open_memory(parameters.memory_directory, parameters.memory_bytes)
         self._stage = Stage(
             settings=settings,

@@ -12,13 +12,16 @@ import charset_normalizer
 import pysubs2
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle
+from pysubs2.formats import autodetect_format
 
 from preprocess.errors import InvalidArgumentError, shown
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 MAX_FILE_BYTES = 8 << 20
 """Of a file of subtitles, and of a track's packets together: those beyond are left out."""
-MAX_TRACK_PACKETS = 200_000
+MAX_FILE_LINES = 150_000
+"""Of a file, blank ones between others included: a day of speech has fewer, and they are parsed in some seconds."""
+MAX_TRACK_PACKETS = 100_000
 MAX_LINES = 50_000
 MAX_CHARACTERS = 400
 """Of a line: what is longer is cut."""
@@ -38,10 +41,19 @@ _UNSEEN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]+")
 _SHOWN = 20
 """Characters of a track's language in a message: a file may say anything."""
 _MAX_FILE_LINE = 4096
-"""Characters of a line of a file: what is longer is cut, because parsing takes time that grows with its square."""
+"""Characters of a line of a file: what is longer is cut."""
+_FORMATS = ("srt", "vtt", "ass", "ssa")
+_TAGGED = ("srt", "vtt")
+"""Formats whose tags are HTML's."""
+_HEAD = 10_000
+"""Characters by which a file's format is told."""
 
-# What pysubs2 leaves: VTT's tags, times within a line among them.
-_TAG = re.compile(r"</?(?:\d[\d:.]+|c|v|i|b|u|lang|ruby|rt|font)\b[^<>]{0,200}>", re.IGNORECASE)
+# None of these looks further than to the next opening bracket: where none closes, others take time that grows with the
+# square of the text.
+_TAG = re.compile(r"< ?/? ?(?:[a-z][^<>]*|\d[\d:.]+)>", re.IGNORECASE)
+_OVERRIDE = re.compile(r"\{[^{}]*\}")
+_DRAWING = re.compile(r"\{[^{}]*\\p[1-9]")
+"""Behind it an ASS line has shapes where others have words."""
 # In the ASS text that libav makes of a packet, the words follow the eighth comma.
 _FIELDS_BEFORE_TEXT = 8
 
@@ -79,16 +91,20 @@ def read_subtitles(content: bytes, name: str) -> tuple[Line, ...]:
     """The lines of a subtitle file, in order; raises InvalidArgumentError for a file that is none, or a larger one."""
     if len(content) > MAX_FILE_BYTES:
         raise InvalidArgumentError(f"{name} has {len(content)} bytes; at most {MAX_FILE_BYTES} bytes are accepted")
+    text = _bounded(_decoded(content), name)
     try:
-        text = "\n".join(line[:_MAX_FILE_LINE] for line in _decoded(content).splitlines())
-        file = pysubs2.SSAFile.from_string(text)
+        format_ = autodetect_format(text[:_HEAD])
+        if format_ not in _FORMATS:
+            raise ValueError(format_)
+        file = pysubs2.SSAFile.from_string(text, format_, keep_html_tags=True)
     except Exception as error:
         # pysubs2's parsers raise whatever a damaged file leads them to.
         raise InvalidArgumentError(f"{name} is not a readable subtitle file; SRT, VTT and ASS are accepted") from error
+    tagged = format_ in _TAGGED
     return tidy(
-        Line(event.start / 1000, event.end / 1000, html.unescape(_TAG.sub("", event.plaintext)))
+        Line(event.start / 1000, event.end / 1000, html.unescape(_TAG.sub("", words) if tagged else words))
         for event in file
-        if not event.is_comment and not event.is_drawing
+        if not event.is_comment and (words := _words(event.text))
     )
 
 
@@ -107,9 +123,7 @@ def packet_lines(packet: av.Packet, zero_seconds: float) -> Iterator[Line]:
         if not isinstance(subtitle, AssSubtitle):
             continue
         fields = subtitle.ass.decode(errors="replace").split(",", _FIELDS_BEFORE_TEXT)
-        event = pysubs2.SSAEvent(text=fields[-1])
-        if not event.is_drawing:
-            yield Line(start, end, event.plaintext)
+        yield Line(start, end, _words(fields[-1]))
 
 
 def tidy(lines: Iterable[Line]) -> tuple[Line, ...]:
@@ -126,6 +140,25 @@ def tidy(lines: Iterable[Line]) -> tuple[Line, ...]:
             room -= len(text)
             tidied.append(Line(max(line.start, 0.0), max(line.end, line.start, 0.0), text, line.label))
     return tuple(tidied)
+
+
+def _words(text: str) -> str:
+    """An event's text without ASS's overrides, as pysubs2's `plaintext`; nothing of one that draws shapes."""
+    if _DRAWING.search(text):
+        return ""
+    return _OVERRIDE.sub("", text).replace(r"\h", " ").replace(r"\n", "\n").replace(r"\N", "\n")
+
+
+def _bounded(text: str, name: str) -> str:
+    """The text with no more white space in it than parsers need: their time grows with the square of its runs."""
+    lines: list[str] = []
+    for raw in text.splitlines():
+        line = " ".join(raw[:_MAX_FILE_LINE].split())
+        if line or (lines and lines[-1]):
+            lines.append(line)
+        if len(lines) > MAX_FILE_LINES:
+            raise InvalidArgumentError(f"{name} has more than {MAX_FILE_LINES} lines, the most accepted")
+    return "\n".join(lines)
 
 
 def _decoded(content: bytes) -> str:

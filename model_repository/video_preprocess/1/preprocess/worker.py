@@ -15,7 +15,8 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from errno import ENOMEM
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,15 @@ from preprocess.frames import Picture, decode_distinct_frames
 from preprocess.images import decode_image, read_image_size
 from preprocess.media import Library
 from preprocess.messages import Attachment
+from preprocess.needs import MORE, NeedsMemoryError
 from preprocess.packing import pack_video, unpack_video
 from preprocess.sound import Samples, decode_sound
 from preprocess.subtitles import read_subtitles
 from preprocess.video import look_closer, open_video
 
 ALIVE_SECONDS = 0.5
+_UNTOUCHED_BYTES = 256 << 20
+"""Of memory that is asked for and hardly used: the stacks of a codec's threads."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -64,21 +68,53 @@ def main(end: int, parent: int, memory_bytes: int) -> None:
 def _answer(task: Message, exchange: Exchange) -> Message:
     values = task.values
     assert task.file is not None
+    courier = Courier(exchange)
+
+    def demand(needed_bytes: int) -> None:
+        if needed_bytes > values["memory_bytes"]:
+            raise NeedsMemoryError(needed_bytes)
+
     try:
         attachment = Attachment(values["media_kind"], values["name"], Path(f"/proc/self/fd/{task.file}"))
-        library = Library(None, values["max_frame_pixels"], max_seconds=values["max_seconds"])
-        courier = Courier(exchange)
-        content = _TASKS[values["task"]](task, attachment, library, courier)
+        library = Library(None, values["max_frame_pixels"], max_seconds=values["max_seconds"], demand=demand)
+        with _memory_of(values["memory_bytes"]):
+            content = _TASKS[values["task"]](task, attachment, library, courier)
         courier.wait_until_all_is_read()
-    except RequestError as error:
+    except NeedsMemoryError as error:
+        return Message({"kind": "needs", "bytes": error.needed_bytes})
+    except (RequestError, MemoryError, OSError) as error:
         if _lacks_memory(error):
-            return _error("resource_exhausted", f"{values['name']} needs more memory than is accepted to be read")
+            return _lacking(values, courier)
+        if not isinstance(error, RequestError):
+            raise
         return _error(error.code, str(error.args[0]))
-    except MemoryError:
-        return _error("resource_exhausted", f"{values['name']} needs more memory than is accepted to be read")
     finally:
         os.close(task.file)
     return Message({"kind": "done"}, content)
+
+
+@contextmanager
+def _memory_of(task_bytes: int) -> Iterator[None]:
+    """Bounds what a task takes, whatever its file said of itself. What is shared with the stage is not counted."""
+    status = Path("/proc/self/status").read_text()
+    has = 1024 * int(status.partition("VmData:")[2].split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (has + task_bytes + _UNTOUCHED_BYTES, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+def _lacking(values: dict[str, Any], courier: Courier) -> Message:
+    """For a task that ran out of memory: it may have more, unless that is no use or it has handed over a part."""
+    given, most = values["memory_bytes"], values["most_memory_bytes"]
+    if given < most and not courier.has_handed_over:
+        return Message({"kind": "needs", "bytes": min(MORE * given, most)})
+    return _error(
+        "invalid_argument",
+        f"{values['name']} takes more than {given} bytes of memory to read, the most accepted for pictures of its size",
+    )
 
 
 def _error(code: str, message: str) -> Message:
@@ -99,6 +135,8 @@ class Courier:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._heard = time.monotonic()
+        self.has_handed_over = False
+        """Whether the stage has a part of the task's result."""
         self._memory: mmap.mmap | None = None
         self._slot_bytes = 0
         self._free: deque[int] = deque(range(SLOTS))
@@ -117,12 +155,14 @@ class Courier:
         assert self._memory is not None
         slot = self._free.popleft()
         height, width, _ = picture.shape
+        self.has_handed_over = True
         place = np.frombuffer(self._memory, np.uint8, picture.size, slot * self._slot_bytes)
         np.copyto(place.reshape(picture.shape), picture)
         self._send({"kind": "picture", "index": index, "slot": slot, "height": height, "width": width})
 
     def send_sound(self, start: float, samples: Samples) -> None:
         """Waits while the stage has enough to do: a socket holds little."""
+        self.has_handed_over = True
         self._send({"kind": "sound", "start": start}, samples.tobytes())
 
     def wait_until_all_is_read(self) -> None:

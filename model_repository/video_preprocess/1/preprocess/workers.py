@@ -26,7 +26,7 @@ from preprocess.errors import (
 )
 from preprocess.exchange import Exchange, Message
 from preprocess.heap import LARGE_BYTES
-from preprocess.machine import cores
+from preprocess.machine import cores, memory_bytes
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ _TASKS_EACH = 256
 _RETRY_SECONDS = 1.0
 _LEAST_MOST = 4
 _WORKERS_EACH_CORE = 2
+_MEMORY_SHARE = 1 / 4
+"""Of the machine's memory, at most this for what workers decode, unless it is set otherwise."""
 _LAST_SECONDS = 5.0
 """For a process that has hung up to be gone."""
 _ERRORS = {
@@ -97,7 +99,8 @@ class Worker:
         return self._process.poll() is None
 
     def run(self, task: Message, interrupt: Callable[[], None]) -> Generator[Message, None, None]:
-        """What the worker says of the task, the last message being its result, `done`.
+        """What the worker says of the task, the last message being its result, `done`, or the only one, `needs`: how
+        much memory it has to be given.
 
         Calls `interrupt` now and then; what that raises ends the task. Raises what the task fails with, and for a
         worker that dies or stalls an error that names the medium.
@@ -112,12 +115,12 @@ class Worker:
             self._wait(task, interrupt)
             message = self._receive(task)
             kind = message.values.get("kind")
-            self.is_free = kind in ("done", "error")
+            self.is_free = kind in ("done", "error", "needs")
             if kind == "error":
                 raise _ERRORS.get(message.values["code"], InvalidArgumentError)(message.values["message"])
             if kind != "alive":
                 yield message
-            if kind == "done":
+            if kind in ("done", "needs"):
                 return
 
     def reply(self, message: Message) -> None:
@@ -174,7 +177,7 @@ class Worker:
             return self._stalled(task)
         name = task.values["name"]
         if status == signal.SIGXCPU:
-            return ResourceExhaustedError(
+            return InvalidArgumentError(
                 f"{name} takes more than {task.values['cpu_seconds']} s of processor time to read,"
                 " the most accepted for a file of its size and as many pictures"
             )
@@ -189,11 +192,17 @@ def most_workers() -> int:
     return max(_LEAST_MOST, _WORKERS_EACH_CORE * cores())
 
 
+def most_memory() -> int:
+    """A share of what this machine or container has."""
+    return int(memory_bytes() * _MEMORY_SHARE)
+
+
 @dataclass(eq=False)
 class _Wait:
-    """A task that waits for a worker."""
+    """A task that waits for a worker and for memory."""
 
     owner: str
+    memory_bytes: int
     served: threading.Condition
     worker: Worker | None = None
 
@@ -201,14 +210,18 @@ class _Wait:
 class Workers:
     """`count` workers at least, and more while more tasks wait, up to `most`; None: as many as `most_workers` says.
 
-    An owner other than the common one, which is empty, holds at most half of `most` at a time.
+    The tasks that they do at a time take at most `memory_bytes` together; None: as much as `most_memory` says.
+    An owner other than the common one, which is empty, holds at most half of each at a time, or a single task.
     """
 
-    def __init__(self, count: int, limits: WorkerLimits, most: int | None = None) -> None:
+    def __init__(
+        self, count: int, limits: WorkerLimits, most: int | None = None, memory_bytes: int | None = None
+    ) -> None:
         self._count = count
         self._most = max(count, most or most_workers())
         self._most_each = max(1, self._most // 2)
         self.limits = limits
+        self.memory_bytes = memory_bytes or most_memory()
         self._idle: list[Worker] = []
         """None of those who wait may have one of these: a worker is assigned as soon as it is free."""
         self._started = 0
@@ -216,6 +229,8 @@ class Workers:
         """In the order in which they came."""
         self._held: Counter[str] = Counter()
         """How many workers each owner has."""
+        self._memory_held: Counter[str] = Counter()
+        """How many bytes the tasks of each owner take."""
         self._stopping = False
         self._start_error: OSError | None = None
         """Why the last worker could not be started."""
@@ -228,18 +243,20 @@ class Workers:
         self._starter.start()
 
     @contextmanager
-    def lend(self, interrupt: Callable[[], None], owner: str = "") -> Iterator[Worker]:
+    def lend(self, interrupt: Callable[[], None], owner: str = "", memory_bytes: int = 0) -> Iterator[Worker]:
         """A worker for one task, waited for if need be. One that is not free again afterwards is ended.
 
         The next worker goes to the owner who holds the fewest of those who wait, to the first to come among equals.
-        Calls `interrupt` while it waits; what that raises ends the waiting. Raises ResourceExhaustedError where no
-        worker can be started for as long as one may stall.
+        While there is not the memory for that task, which takes at most `self.memory_bytes`, the others wait too:
+        smaller ones would keep it away for good. Calls `interrupt` while it waits; what that raises ends the waiting.
+        Raises ResourceExhaustedError where no worker can be started for as long as one may stall.
         """
-        worker = self._take(interrupt, owner)
+        wait = _Wait(owner, memory_bytes, threading.Condition(self._lock))
+        worker = self._take(wait, interrupt)
         try:
             yield worker
         finally:
-            self._give_back(worker, owner)
+            self._give_back(worker, wait)
 
     def shut_down(self) -> None:
         with self._lock:
@@ -249,9 +266,8 @@ class Workers:
         for worker in self._idle:
             worker.end()
 
-    def _take(self, interrupt: Callable[[], None], owner: str) -> Worker:
+    def _take(self, wait: _Wait, interrupt: Callable[[], None]) -> Worker:
         came = time.monotonic()
-        wait = _Wait(owner, threading.Condition(self._lock))
         try:
             with self._lock:
                 self._waiting.append(wait)
@@ -268,8 +284,10 @@ class Workers:
             with self._lock:
                 if wait in self._waiting:
                     self._waiting.remove(wait)
+                    # Others may have waited for this one to have its memory.
+                    self._assign()
             if wait.worker is not None:
-                self._give_back(wait.worker, owner)
+                self._give_back(wait.worker, wait)
             raise
 
     def _check_starting(self, came: float) -> None:
@@ -282,9 +300,17 @@ class Workers:
             )
 
     def _next(self) -> _Wait | None:
-        """Who gets the next worker; None where nobody waits who may have one more."""
-        entitled = (wait for wait in self._waiting if not wait.owner or self._held[wait.owner] < self._most_each)
-        return min(entitled, key=lambda wait: self._held[wait.owner], default=None)
+        """Who gets the next worker; None where nobody waits who may have one more, or there is no memory for it."""
+        entitled = (wait for wait in self._waiting if self._may_have(wait))
+        wait = min(entitled, key=lambda wait: self._held[wait.owner], default=None)
+        if wait is None or self._memory_held.total() + wait.memory_bytes > self.memory_bytes:
+            return None
+        return wait
+
+    def _may_have(self, wait: _Wait) -> bool:
+        """Whether the owner of a task would hold no more than is one owner's."""
+        workers, memory = self._held[wait.owner], self._memory_held[wait.owner] + wait.memory_bytes
+        return not wait.owner or not workers or (workers < self._most_each and memory <= self.memory_bytes // 2)
 
     def _assign(self) -> None:
         """Gives idle workers to those who wait, and has more started if they do not suffice."""
@@ -295,15 +321,17 @@ class Workers:
                 continue
             wait.worker = worker
             self._held[wait.owner] += 1
+            self._memory_held[wait.owner] += wait.memory_bytes
             self._waiting.remove(wait)
             wait.served.notify()
         self._changed.notify()
 
-    def _give_back(self, worker: Worker, owner: str) -> None:
+    def _give_back(self, worker: Worker, wait: _Wait) -> None:
         with self._lock:
-            self._held[owner] -= 1
-            if not self._held[owner]:
-                del self._held[owner]
+            self._held[wait.owner] -= 1
+            self._memory_held[wait.owner] -= wait.memory_bytes
+            if not self._held[wait.owner]:
+                del self._held[wait.owner], self._memory_held[wait.owner]
             if worker.is_free and worker.tasks < _TASKS_EACH and not self._stopping:
                 self._idle.append(worker)
             else:
