@@ -46,12 +46,12 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/python $(PIP_INSTALL)
 # No file is installed whose hash is not in the lock, and no package runs code of its own to be installed.
 LOCKED := --require-hashes --no-deps --only-binary :all: --requirement requirements/locked
-# What tests and benchmarks share is imported from its folder.
-SHARED := PYTHONPATH=tests:build
-# Each is a root that its modules are imported from.
-TYPED := build client/src $(dir $(wildcard model_repository/*/1/model.py))
+TYPED := build qwen3_vl_client preprocess encoder sessions engines
+# Each stage has one of this name.
+ADAPTERS := $(wildcard model_repository/*/1/model.py)
+MYPY := $(BIN)/mypy --no-error-summary --cache-dir .cache/mypy
 
-SERVE := $(BIN)/python build/serve.py --model '$(MODEL)' --repository '$(REPOSITORY)' \
+SERVE := $(BIN)/python -m build.serve --model '$(MODEL)' --repository '$(REPOSITORY)' \
 	--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) --health-port $(HEALTH_PORT)
 
 .DELETE_ON_ERROR:
@@ -87,7 +87,7 @@ help: ## Show this help
 env: $(VENV)/.serve ## Make .venv with what serving needs
 
 demo: $(VENV)/.client ## Ask a question about a sample video: server, answer with its timings, nothing left running
-	@$(BIN)/python build/demo.py --model '$(MODEL)'
+	@$(BIN)/python -m build.serve.demo --model '$(MODEL)'
 
 serve: $(VENV)/.client ## Serve MODEL in the foreground until Ctrl-C
 	@$(SERVE) --host '$(HOST)' --media-root '$(MEDIA_ROOT)' --set $(SET)
@@ -104,7 +104,7 @@ webui: $(VENV)/.web ## Serve MODEL and the web page in the foreground until Ctrl
 		--host '$(HOST)' --port $(WEBUI_PORT)
 
 engines: $(VENV)/.serve ## Build the repository that serves MODEL on GPU (build/GPU.md)
-	@PYTHONPATH=build $(BIN)/python -m engines --gpu '$(GPU)' --model '$(MODEL)' --output '$(ENGINES)' \
+	@$(BIN)/python -m build.gpu --gpu '$(GPU)' --model '$(MODEL)' --output '$(ENGINES)' \
 		$(if $(CONTEXT),--context '$(CONTEXT)') $(if $(CONCURRENCY),--concurrency '$(CONCURRENCY)') \
 		$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(KV_CACHE),--kv-cache '$(KV_CACHE)') \
 		$(if $(QUANTISED),--quantised '$(QUANTISED)') $(if $(ENGINE),--engine '$(ENGINE)') $(if $(DRY_RUN),--dry-run)
@@ -117,60 +117,56 @@ lint: $(VENV)/.test ## Check style and types
 	@echo 'ruff'
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
-	@for root in $(TYPED); do \
-		echo "mypy $$root"; \
-		(cd $$root && $(CURDIR)/$(BIN)/mypy --no-error-summary --config-file $(CURDIR)/pyproject.toml \
-			--cache-dir $(CURDIR)/.cache/mypy .) || exit 1; \
-	done
+	@echo 'mypy'
+	@$(MYPY) $(TYPED:%=--package %)
+	@for adapter in $(ADAPTERS); do $(MYPY) $$adapter || exit 1; done
 
 parity: $(VENV)/.test ## Compare CASES random requests, served, with transformers
-	@$(SHARED) $(BIN)/python -m parity --cases $(CASES) --seed $(SEED)
+	@$(BIN)/python -m perf.checks.parity --cases $(CASES) --seed $(SEED)
 
 fuzz-engine: CASES = 10000
 fuzz-engine: $(VENV)/.test ## Run CASES random schedules through the decoder's engine
-	@TRITON_INTERPRET=1 $(SHARED):model_repository/decoder/1 $(BIN)/python tests/fuzz_engine.py --cases $(CASES) --seed $(SEED)
+	@TRITON_INTERPRET=1 $(BIN)/python -m perf.checks.fuzz_engine --cases $(CASES) --seed $(SEED)
 
 fuzz-media: CASES = 10000
 fuzz-media: $(VENV)/.test ## Send CASES damaged files through stage 1
-	@$(SHARED):model_repository/video_preprocess/1 $(BIN)/python tests/fuzz_media.py --cases $(CASES) --seed $(SEED)
+	@$(BIN)/python -m perf.checks.fuzz_media --cases $(CASES) --seed $(SEED)
 
 fuzz-api: $(VENV)/.test ## Hold the API against its own OpenAPI description, CASES requests per operation
-	@$(SHARED) $(BIN)/python tests/fuzz_api.py --cases $(CASES) --seed $(SEED)
+	@$(BIN)/python -m perf.checks.fuzz_api --cases $(CASES) --seed $(SEED)
 
 accuracy: $(VENV)/.test ## Ask the served demo checkpoint about VIDEOS fresh videos, against its bars
-	@$(SHARED) $(BIN)/python tests/accuracy.py --seed $(SEED) --videos $(VIDEOS)
+	@$(BIN)/python -m perf.checks.accuracy --seed $(SEED) --videos $(VIDEOS)
 
 bench-batching: $(VENV)/.test ## Time eight requests at once, and transformers one after the other
-	@$(SHARED) $(BIN)/python perf/bench_batching.py
+	@$(BIN)/python -m perf.bench_batching
 
 bench-engine: $(VENV)/.test ## Time the decoder's engine on prompts and answers of mixed lengths, and transformers
-	@$(SHARED):model_repository/decoder/1 $(BIN)/python perf/bench_engine.py
+	@$(BIN)/python -m perf.bench_engine
 
 bench-followup: $(VENV)/.test ## Time a second question about a ten-minute video
-	@$(SHARED) $(BIN)/python perf/bench_followup.py
+	@$(BIN)/python -m perf.bench_followup
 
 bench-memory: $(VENV)/.test ## Watch the server's memory over a thousand requests
-	@$(SHARED) $(BIN)/python perf/bench_memory.py
+	@$(BIN)/python -m perf.bench_memory
 
 bench-sampling: $(VENV)/.test $(PEERS)/.installed ## Count the known events that samplers see
-	@$(SHARED) $(BIN)/python perf/bench_sampling.py
+	@$(BIN)/python -m perf.bench_sampling
 
 bench-answers: $(VENV)/.test ## Count right answers with the adaptive sampler at half the frames, and uniform sampling
-	@$(SHARED) $(BIN)/python perf/bench_answers.py
+	@$(BIN)/python -m perf.bench_answers
 
 bench-ingest: $(VENV)/.test $(PEERS)/.installed ## Time stage 1 on two hours of video, and other readers
-	@$(SHARED) $(BIN)/python perf/bench_ingest.py
+	@$(BIN)/python -m perf.bench_ingest
 
 bench-summaries: $(VENV)/.test ## Summarise a video eight times longer than the context, parts together and one by one
-	@$(SHARED) $(BIN)/python perf/bench_summaries.py
-
-LOADED := $(SHARED):perf $(BIN)/python -m
+	@$(BIN)/python -m perf.bench_summaries
 
 load: $(VENV)/.test ## Put load on the server in every way, for some minutes; leaves .cache/load/results/report.html
-	@$(LOADED) load $(if $(MODEL),--model '$(MODEL)') $(LOAD)
+	@$(BIN)/python -m perf.load $(if $(MODEL),--model '$(MODEL)') $(LOAD)
 
 load-sweep load-users load-batching soak overload chaos: $(VENV)/.test
-	@$(LOADED) load.$(@:load-%=%) $(if $(MODEL),--model '$(MODEL)') $(LOAD)
+	@$(BIN)/python -m perf.load.$(@:load-%=%) $(if $(MODEL),--model '$(MODEL)') $(LOAD)
 
 load-sweep: ## perf_analyzer: concurrency, Poisson arrivals, each stage alone
 load-users: ## locust: users who behave like users
@@ -180,36 +176,36 @@ overload: ## Offer twenty times what the server can do
 chaos: ## Kill stages under load, again and again
 
 attack: $(VENV)/.test ## Attack the whole stack in every known way, with honest clients beside it
-	@$(LOADED) attack $(if $(MODEL),--model '$(MODEL)') $(ATTACK)
+	@$(BIN)/python -m perf.attack $(if $(MODEL),--model '$(MODEL)') $(ATTACK)
 
 fuzz-tensors: CASES = 10000
 fuzz-tensors: $(VENV)/.test ## Send CASES wrong requests to every tensor of every model
-	@$(LOADED) attack.fuzz_tensors --cases $(CASES) --seed $(SEED) $(if $(MODEL),--model '$(MODEL)')
+	@$(BIN)/python -m perf.attack.fuzz_tensors --cases $(CASES) --seed $(SEED) $(if $(MODEL),--model '$(MODEL)')
 
 load-sizing: $(VENV)/.test ## How many GPUs a load needs, by the sweep in RESULTS and the planner
-	@$(LOADED) load.sizing --results '$(RESULTS)' $(LOAD)
+	@$(BIN)/python -m perf.load.sizing --results '$(RESULTS)' $(LOAD)
 
 load-web: $(VENV)/.test ## locust's page, for the server of `make serve`: set up load there, watch it
-	@QWEN3_VL_URL=$(HOST):$(GRPC_PORT) $(LOADED) locust --locustfile perf/load/locustfile.py \
+	@QWEN3_VL_URL=$(HOST):$(GRPC_PORT) $(BIN)/python -m locust --locustfile perf/load/locustfile.py \
 		--host http://$(HOST):$(HTTP_PORT) --web-host 127.0.0.1 $(LOAD)
 
 load-report: $(VENV)/.test ## One page of the RESULTS, beside those in BASELINE if given: .cache/load/report.html
-	@$(LOADED) load.page --results '$(RESULTS)' $(if $(BASELINE),--baseline '$(BASELINE)') --output .cache/load/report.html
+	@$(BIN)/python -m perf.load.page --results '$(RESULTS)' $(if $(BASELINE),--baseline '$(BASELINE)') --output .cache/load/report.html
 
 bench-context: $(VENV)/.test ## Ask one request of 262,144 tokens; plot the decoder's memory
-	@$(SHARED) $(BIN)/python perf/bench_context.py
+	@$(BIN)/python -m perf.bench_context
 
 bench-overlap: $(VENV)/.test ## Time the first token of the stages together, paced like a device
-	@$(SHARED):model_repository/decoder/1:model_repository/vision_encoder/1 $(BIN)/python perf/bench_overlap.py
+	@$(BIN)/python -m perf.bench_overlap
 
 bench-quantisation: $(VENV)/.test ## Ask what weights and a KV cache of fewer bits cost in right answers
-	@$(SHARED):model_repository/decoder/1 $(BIN)/python perf/bench_quantisation.py
+	@$(BIN)/python -m perf.bench_quantisation
 
 bench-gpu: $(VENV)/.test ## Time the engine on a GPU at the published shapes, against the card's own limits
-	@$(SHARED):model_repository/decoder/1 $(BIN)/python perf/gpu_engine.py
+	@$(BIN)/python -m perf.gpu_engine
 
 bench-gpu-vision: $(VENV)/.test ## Time the vision tower on a GPU in PyTorch, compiled and in ONNX Runtime
-	@$(SHARED):model_repository/decoder/1:model_repository/video_preprocess/1 $(BIN)/python perf/gpu_vision.py
+	@$(BIN)/python -m perf.gpu_vision
 
 lock: $(LOCK)/bin/uv ## Write requirements/locked again: every package with the hashes of its files; UPGRADE=--upgrade for newer ones
 	@UV=$(CURDIR)/$(LOCK)/bin/uv UPGRADE=$(UPGRADE) requirements/lock.sh
@@ -226,16 +222,17 @@ $(VENV)/bin/python:
 	@test -n '$(PYTHON)' || { echo 'error: no Python 3.11 or 3.12 is on the PATH. Install one' \
 		'(Debian, Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@command -v '$(PYTHON)' >/dev/null || { echo 'error: PYTHON=$(PYTHON) is not a program' >&2; exit 1; }
-	@PYTHONPATH=build $(PYTHON) -m server.prerequisites
+	@$(PYTHON) -m build.serve.server.prerequisites
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'error: $(PYTHON) cannot make virtual environments.' \
 		'Debian, Ubuntu: apt install python3-venv (of the same version, e.g. python3.11-venv)' >&2; exit 1; }
 	@echo 'making $(VENV) with $(PYTHON)'
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.serve: requirements/locked/serve.txt requirements/torch.txt | $(VENV)/bin/python
+$(VENV)/.serve: requirements/locked/serve.txt requirements/torch.txt pyproject.toml | $(VENV)/bin/python
 	@echo 'installing what serving needs: PyTorch and transformers are large, the first time takes minutes'
 	@$(PIP) $(LOCKED)/serve.txt
 	@$(PIP) --requirement requirements/torch.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.client: requirements/locked/client.txt client/pyproject.toml $(VENV)/.serve

@@ -19,10 +19,10 @@ COPY model_repository /opt/qwen3-vl/model_repository
 RUN mkdir --parents /data/media /data/home && chown --recursive 1000 /data && chmod --recursive 700 /data
 USER 1000
 WORKDIR /data
-ENV HF_HOME=/data/checkpoints PYTHONPATH=/opt/qwen3-vl/build PYTHONDONTWRITEBYTECODE=1
+ENV HF_HOME=/data/checkpoints PYTHONPATH=/opt/qwen3-vl:/opt/qwen3-vl/model_repository/video_preprocess/1 PYTHONDONTWRITEBYTECODE=1
 # What is compiled for the card is kept and loaded from here: the root file system may be read-only, and what lies in
 # /tmp not executable.
 ENV HOME=/data/home XDG_CACHE_HOME=/data/home/.cache TORCHINDUCTOR_CACHE_DIR=/data/home/.cache/inductor
 VOLUME ["/data"]
-ENTRYPOINT ["sh", "-c", "umask 077 && exec /opt/qwen3-vl/.venv/bin/python -m engines --output /data/engines \"$@\"", "engines"]
+ENTRYPOINT ["sh", "-c", "umask 077 && exec /opt/qwen3-vl/.venv/bin/python -m build.gpu --output /data/engines \"$@\"", "build.gpu"]
 CMD ["--help"]

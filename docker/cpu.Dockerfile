@@ -17,8 +17,8 @@ COPY client /tmp/client
 RUN .venv/bin/pip install --no-deps --no-build-isolation /tmp/client
 COPY build /opt/qwen3-vl/build
 # The server is unpacked now, so that nothing is fetched at start.
-RUN PYTHONPATH=build .venv/bin/python -c \
-    "from pathlib import Path; from server import triton; triton.find(Path('.cache/triton'))"
+RUN .venv/bin/python -c \
+    "from pathlib import Path; from build.serve.server import triton; triton.find(Path('.cache/triton'))"
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --create-home --uid 1000 server \
@@ -38,10 +38,10 @@ ENV MEDIA_ROOT=""
 ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 VOLUME ["/data"]
 EXPOSE 8000 8001 8002 8003
-# Ready is what a model has answered (build/server/health.py), not what listens.
+# Ready is what a model has answered (build/serve/supervisor/health.py), not what listens.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5m --retries=3 \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8003/ready', timeout=4)"]
 # The supervisor ends Triton and its stages when it is told to stop.
 STOPSIGNAL SIGTERM
-CMD ["sh", "-c", "umask 077 && exec .venv/bin/python build/serve.py --model \"$MODEL\" --media-root \"$MEDIA_ROOT\" \
+CMD ["sh", "-c", "umask 077 && exec .venv/bin/python -m build.serve --model \"$MODEL\" --media-root \"$MEDIA_ROOT\" \
     --repository /data/repository --log /data/triton.log --host 0.0.0.0 --set video_preprocess.memory_directory=/data/memory"]

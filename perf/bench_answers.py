@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import report
-from accuracy import BARS, CHECKPOINT, ask_all
-from demo_checkpoint.evaluation import Case, make_case
-from demo_checkpoint.world import SCENE_SECONDS
-from qwen3_vl_client import Client
 from rich.progress import track
-from serving import Server
+
+from build.demo_checkpoint.evaluation import Case, make_case
+from build.demo_checkpoint.world.world import SCENE_SECONDS
+from perf import report
+from perf.checks.accuracy import BARS, CHECKPOINT, ask_all
+from qwen3_vl_client import Client
+from tests.support.serving import Server
 
 
 @dataclass(frozen=True)

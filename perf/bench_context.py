@@ -16,14 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
-import report
-from checkpoint_factory import Shape, make_checkpoint
-from memory import own_mib
-from planner.memory import request_parts, step_activation_bytes
-from planner.models import find_model
-from planner.profiles import MIB, find_profile
+
+from build.assemble.checkpoint_factory import Shape, make_checkpoint
+from build.gpu.planner.memory import request_parts, step_activation_bytes
+from build.gpu.planner.models import find_model
+from build.gpu.planner.profiles import MIB, find_profile
+from perf import report
+from perf.memory import own_mib
 from qwen3_vl_client import Client, Timeouts
-from serving import Server
+from tests.support.serving import Server
 
 matplotlib.use("svg")
 from matplotlib import pyplot

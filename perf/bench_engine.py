@@ -25,14 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import report
 import torch
-from checkpoint_factory import Shape, make_checkpoint
-from decoder.harness import Answer, greedy, make_settings
-from engine.engines import create_engine
-from engine.protocol import Event, PromptPiece, Request
-from limits import least_decode_seconds, least_prefill_seconds, measure_machine
 from transformers import Qwen3VLForConditionalGeneration
+
+from build.assemble.checkpoint_factory import Shape, make_checkpoint
+from engines.create import create_engine
+from engines.protocol import Event, PromptPiece, Request
+from perf import report
+from perf.limits import least_decode_seconds, least_prefill_seconds, measure_machine
+from tests.decoder.harness import Answer, greedy, make_settings
 
 SHAPE = Shape(layers=5, hidden=256, heads=8, kv_heads=4, intermediate=768)
 """About the size of the trained demo checkpoint, which is what a CPU serves by default."""

@@ -14,11 +14,11 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-import report
-from checkpoint_factory import Shape, make_checkpoint
-from media import make_video
+from build.assemble.checkpoint_factory import Shape, make_checkpoint
+from perf import report
 from qwen3_vl_client import Answer, Client
-from serving import Server
+from tests.support.media import make_video
+from tests.support.serving import Server
 
 SHAPE = Shape(layers=5, hidden=256, heads=8, kv_heads=4, intermediate=768, vision_hidden=128, vision_intermediate=384)
 """About the size of the trained demo checkpoint."""

@@ -1,6 +1,6 @@
 """How fast stage 1 reads long videos, beside the readers that others use, on the same files with as many frames.
 
-    python perf/bench_ingest.py [--long SECONDS] [--compared SECONDS] [--ssim SECONDS]
+    python -m perf.bench_ingest [--long SECONDS] [--compared SECONDS] [--ssim SECONDS]
 
 `--long` is the film that the bars on speed are about; `--compared` the length of the film, the HEVC and the phone's
 file that the peers read too, at the same density of frames; `--ssim` that of the film for the SSIM loop, which is
@@ -21,10 +21,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import clips
-from checkpoint_factory import make_checkpoint
-from peers import PeerError, PeerResult, run_peer
-from report import Figure, finish
+from build.assemble.checkpoint_factory import make_checkpoint
+from perf import clips
+from perf.peers import PeerError, PeerResult, run_peer
+from perf.report import Figure, finish
 
 Run = TypeVar("Run")
 
@@ -151,7 +151,7 @@ def _ingest(sampler: str, video: Path, frames: int) -> dict[str, Any]:
         # Made here: what that takes of memory is none of stage 1's.
         checkpoint = Path(folder) / "checkpoint"
         make_checkpoint(checkpoint, seed=0)
-        command = [sys.executable, Path(__file__).with_name("ingest.py"), sampler, video, str(frames), checkpoint]
+        command = [sys.executable, "-m", "perf.ingest", sampler, video, str(frames), checkpoint]
         run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
     return result

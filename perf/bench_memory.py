@@ -9,13 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-import report
-from checkpoint_factory import make_checkpoint
-from media import make_image, make_video
-from memory import own_mib, own_mib_of_children
-from qwen3_vl_client import Client, Qwen3VLError
 from rich.progress import track
-from serving import Server
+
+from build.assemble.checkpoint_factory import make_checkpoint
+from perf import report
+from perf.memory import own_mib, own_mib_of_children
+from qwen3_vl_client import Client, Qwen3VLError
+from tests.support.media import make_image, make_video
+from tests.support.serving import Server
 
 
 def resident(server: Server) -> dict[str, float]:

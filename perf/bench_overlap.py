@@ -24,15 +24,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import report
-from checkpoint_factory import SHAPES, make_checkpoint
-from decoder.harness import Harness, Prompt, greedy, make_settings
+
+from build.assemble.checkpoint_factory import SHAPES, make_checkpoint
 from encoder.chunk import MERGED_PATCHES, PATCH_VALUES, Chunk
 from encoder.session import VisionEncoder
-from media import make_video
-from memory import forget_peaks_of_family, own_peak_mib_of_family
+from perf import report
+from perf.memory import forget_peaks_of_family, own_peak_mib_of_family
 from qwen3_vl_client import Client, Timeouts
-from serving import Server, assemble_checkpoint
+from tests.decoder.harness import Harness, Prompt, greedy, make_settings
+from tests.support.media import make_video
+from tests.support.serving import Server, assemble_checkpoint
 
 PACED = Path(__file__).parent / "paced"
 SHAPE = SHAPES["small"]
@@ -62,7 +63,7 @@ class Asked:
 
 def assemble_paced(checkpoint: Path, destination: Path, settings: Mapping[str, str]) -> None:
     assemble_checkpoint(checkpoint, destination, settings)
-    for double, place in (("session.py", "vision_encoder/1/encoder"), ("engines.py", "decoder/1/engine")):
+    for double, place in (("session.py", "vision_encoder/1/encoder"), ("create.py", "decoder/1/engines")):
         shutil.copy(PACED / double, destination / place / double)
 
 

@@ -13,16 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import report
 import torch
-from accuracy import BARS, CHECKPOINT, ask_all, make_cases
-from decoder_features.quantised import publish
-from engine.checkpoint import read_model_config
-from engine.pytorch.kv_cache import KVCache
-from engine.pytorch.weights import LayerWeights, load_weights
-from qwen3_vl_client import Client
 from rich.progress import track
-from serving import Server
+
+from engines.checkpoint import read_model_config
+from engines.pytorch.cache.kv_cache import KVCache
+from engines.pytorch.model.weights import LayerWeights, load_weights
+from perf import report
+from perf.checks.accuracy import BARS, CHECKPOINT, ask_all, make_cases
+from qwen3_vl_client import Client
+from tests.decoder_features.quantised import publish
+from tests.support.serving import Server
 
 CPU = torch.device("cpu")
 MOST_LOST = {"8": 2.0, "4": 10.0}

@@ -1,6 +1,6 @@
 """What samplers see of known events at an equal budget of frames: cuts, appearances, blinks and slow changes.
 
-    python perf/bench_sampling.py [--frames N] [--clips N]
+    python -m perf.bench_sampling [--frames N] [--clips N]
 
 Ours is stage 1's default sampler as it is, and without the glance at the pictures; uniform is the reference's; SSIM is
 the OpenCV loop of articles (on the first two clips: it takes minutes for each). A cut is seen if frames within 2 s on
@@ -11,25 +11,21 @@ start and after its end show both states.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
-import clips
 import numpy as np
 import numpy.typing as npt
-from peers import PeerError, run_peer
-from report import Figure, finish
-from scenes import Event
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "model_repository" / "video_preprocess" / "1"))
-
-from preprocess.adaptive import longest_gap
-from preprocess.media import Library
-from preprocess.messages import Attachment
-from preprocess.sampling import SamplingBounds, adaptive, uniform
-from preprocess.video import look_closer, open_video
+from perf import clips
+from perf.peers import PeerError, run_peer
+from perf.report import Figure, finish
+from perf.scenes import Event
+from preprocess.media.library import Library
+from preprocess.media.video import look_closer, open_video
+from preprocess.request.messages import Attachment
+from preprocess.sampling.adaptive import longest_gap
+from preprocess.sampling.samplers import SamplingBounds, adaptive, uniform
 
 CUT_SECONDS, CHANGE_SECONDS = 2.0, 5.0
 KINDS = ("cut", "appearance", "blink", "slow change")

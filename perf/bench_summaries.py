@@ -22,13 +22,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
-import report
-from checkpoint_factory import Shape, make_checkpoint
-from media import draw_frame
-from memory import own_mib_of_family
+
+from build.assemble.checkpoint_factory import Shape, make_checkpoint
+from perf import report
+from perf.memory import own_mib_of_family
 from qwen3_vl_client import AsyncClient, Look
 from qwen3_vl_client.summaries import Cut, PartDone, Summary, SummaryOptions
-from serving import Server
+from tests.support.media import draw_frame
+from tests.support.serving import Server
 
 SHAPE = Shape(layers=4, hidden=512, heads=16, kv_heads=4, intermediate=1536, vision_hidden=128, vision_intermediate=384)
 CONTEXT = 1408

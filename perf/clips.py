@@ -15,7 +15,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-from scenes import Event, Film, Shot, everyday_film
+
+from perf.scenes import Event, Film, Shot, everyday_film
 
 CLIPS = Path(__file__).parents[1] / ".cache" / "clips"
 FPS = 25

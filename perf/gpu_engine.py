@@ -17,21 +17,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import report
 import torch
-from checkpoint_factory import make_checkpoint
-from decoder.harness import greedy, make_settings
-from engine.checkpoint import ModelConfig
-from engine.protocol import Event, PromptPiece, Request, Tokens
-from engine.pytorch.linear import DenseLinear, Grouped4Bit, Int4Linear, Linear
-from engine.pytorch.pytorch_engine import PyTorchEngine, build_engine, fused_operations
-from engine.pytorch.text_model import TextModel
-from engine.pytorch.weights import LayerWeights, ModelWeights
-from planner.memory import fixed_parts, request_parts
-from planner.models import find_model, published_sizes
-from planner.profiles import find_profile
 from rich.console import Console
 from rich.table import Table
+
+from build.assemble.checkpoint_factory import make_checkpoint
+from build.gpu.planner.memory import fixed_parts, request_parts
+from build.gpu.planner.models import find_model, published_sizes
+from build.gpu.planner.profiles import find_profile
+from engines.checkpoint import ModelConfig
+from engines.protocol import Event, PromptPiece, Request, Tokens
+from engines.pytorch.engine import PyTorchEngine, build_engine, fused_operations
+from engines.pytorch.model.linear import DenseLinear, Grouped4Bit, Int4Linear, Linear
+from engines.pytorch.model.text_model import TextModel
+from engines.pytorch.model.weights import LayerWeights, ModelWeights
+from perf import report
+from tests.decoder.harness import greedy, make_settings
 
 GIB = 2**30
 CARD_GIB = 24

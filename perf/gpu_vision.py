@@ -16,18 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnxruntime
-import report
 import torch
-from checkpoint_factory import SHAPES, Shape, make_checkpoint
-from export_vision import INPUTS, export_vision
-from gpu_engine import SMALL, Limits, Scale, measure_limits, seconds_of
-from planner.models import MERGED_PATCHES, PATCH_VALUES, Model, find_model, published_sizes
-from preprocess.settings import load_settings
-from preprocess.vision_positions import vision_positions
 from rich.console import Console
 from rich.table import Table
-from tensorrt_vision.graph import write_typed_graph
-from vision_tower import VisionTower
+
+from build.assemble.checkpoint_factory import SHAPES, Shape, make_checkpoint
+from build.assemble.export_vision import INPUTS, export_vision
+from build.assemble.vision_tower import VisionTower
+from build.gpu.planner.models import MERGED_PATCHES, PATCH_VALUES, Model, find_model, published_sizes
+from build.gpu.tensorrt_vision.graph import write_typed_graph
+from perf import report
+from perf.gpu_engine import SMALL, Limits, Scale, measure_limits, seconds_of
+from preprocess.chunks.vision_positions import vision_positions
+from preprocess.settings import load_settings
 
 # Visual tokens of a chunk (planner/profiles.json) and rows and columns of patches of what the sampler shows: a video
 # at the planner's 64 tokens per pair of frames, at 240, and at the cap of 768.

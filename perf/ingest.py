@@ -1,6 +1,6 @@
 """Stage 1 reading one video in a process of its own: prints what it took as one line of JSON.
 
-python perf/ingest.py SAMPLER VIDEO FRAMES CHECKPOINT
+python -m perf.ingest SAMPLER VIDEO FRAMES CHECKPOINT
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ import time
 from itertools import count
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "model_repository" / "video_preprocess" / "1"))
-
 import torch
-from preprocess.chunks import temporal_patches
+
+from preprocess.cache.cached import recall_video
+from preprocess.cache.disk_cache import Memory
+from preprocess.chunks.chunks import temporal_patches
 from preprocess.errors import InvalidArgumentError
-from preprocess.look import look_at_video
-from preprocess.media import Library
-from preprocess.memory import Memory
-from preprocess.messages import Attachment
-from preprocess.options import VideoOptions
-from preprocess.reading import read_image_size
-from preprocess.recall import recall_video
+from preprocess.media.library import Library
+from preprocess.media.segments import decode_stretch, stretches
+from preprocess.plan.selection import look_at_video
+from preprocess.request.messages import Attachment
+from preprocess.request.options import VideoOptions
 from preprocess.settings import load_settings
-from preprocess.stretches import decode_stretch, stretches
-from preprocess.workers import WorkerLimits, Workers
+from preprocess.workers.pool import WorkerLimits, Workers
+from preprocess.workers.reading import read_image_size
 
 
 def go_on() -> None:

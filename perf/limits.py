@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from checkpoint_factory import Shape
+
+from build.assemble.checkpoint_factory import Shape
 
 FLOAT32_BYTES = 4
 

@@ -1,6 +1,6 @@
 """One peer reading one video, run by the peers' own Python (perf/peers.py): prints what it took as one line of JSON.
 
-python perf/peer.py ssim|torchcodec|decord|torchvision VIDEO FRAMES
+python -m perf.peer ssim|torchcodec|decord|torchvision VIDEO FRAMES
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NoReturn
 
-from installed import installed_versions
 from rich.console import Console
 from rich.table import Table
+
+from build.gpu.installed import installed_versions
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "onnxruntime", "av", "numpy", "tritonclient")

@@ -3,6 +3,8 @@
 import os
 import signal
 
+import tests.support.torchvision_operators  # noqa: F401  before transformers
+
 # Kernels for a GPU run on a CPU then. Triton reads it when it is imported.
 os.environ["TRITON_INTERPRET"] = "1"
 

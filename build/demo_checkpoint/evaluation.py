@@ -12,15 +12,15 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from demo_checkpoint import wording
-from demo_checkpoint.pool import truth_of_patch
-from demo_checkpoint.questions import KINDS, Asker, Line, Question, Track, Turn, track_of
-from demo_checkpoint.served import Sampled, look_at
-from demo_checkpoint.telling import draw_lines
-from demo_checkpoint.training import model_shape
-from demo_checkpoint.video import encode
-from demo_checkpoint.wording import Language, minutes
-from demo_checkpoint.world import CELL, COLUMNS, SCENE_SECONDS, Script, Thing, draw_frames, make_script
+from build.demo_checkpoint.training.pool import truth_of_patch
+from build.demo_checkpoint.training.served import Sampled, look_at
+from build.demo_checkpoint.training.telling import draw_lines
+from build.demo_checkpoint.training.training import model_shape
+from build.demo_checkpoint.world import wording
+from build.demo_checkpoint.world.questions import KINDS, Asker, Line, Question, Track, Turn, track_of
+from build.demo_checkpoint.world.video import encode
+from build.demo_checkpoint.world.wording import Language, minutes
+from build.demo_checkpoint.world.world import CELL, COLUMNS, SCENE_SECONDS, Script, Thing, draw_frames, make_script
 
 MARGIN_SECONDS = 0.5
 """What is shown at a time is asked where it stays the same for so long before and after: else two answers are right."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from checkpoint_factory import Shape, make_checkpoint
-from checkpoint_tokenizer import ADDED_TOKENS
 from safetensors.torch import load_file, save_file
 
-from demo_checkpoint.model import LanguageModel, ModelShape, VisionTower
-from demo_checkpoint.vocabulary import build_tokenizer
+from build.assemble.checkpoint_factory import Shape, make_checkpoint
+from build.assemble.checkpoint_tokenizer import ADDED_TOKENS
+from build.demo_checkpoint.model import LanguageModel, ModelShape, VisionTower
+from build.demo_checkpoint.vocabulary import build_tokenizer
 
 # Enough for hours of video in 96×64 pixels, and no more than the training's times reach.
 MAX_POSITIONS = 65_536

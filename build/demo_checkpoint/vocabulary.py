@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 
-from checkpoint_tokenizer import ADDED_TOKENS, untrained_tokenizer
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers, trainers
 
-from demo_checkpoint.wording import texts_to_cover
+from build.assemble.checkpoint_tokenizer import ADDED_TOKENS, untrained_tokenizer
+from build.demo_checkpoint.world.wording import texts_to_cover
 
 CHINESE_WORDS = [
     "红色",

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import report
-from server.deployment import end_on_signals
 
-from attack import connections, control, machine, media, oracle, requests, tensors, wire  # noqa: F401
-from attack.field import Field
-from attack.honest import Asked, running
-from attack.processes import Watched
-from attack.stack import MODEL, Stack, served_model, started
-from attack.table import Attack, NotRunError, Result, chosen, outcome
+from build.serve.deployment import end_on_signals
+from perf import report
+from perf.attack import connections, control, machine, media, oracle, requests, tensors, wire  # noqa: F401
+from perf.attack.field import Field
+from perf.attack.honest import Asked, running
+from perf.attack.processes import Watched
+from perf.attack.stack import MODEL, Stack, served_model, started
+from perf.attack.table import Attack, NotRunError, Result, chosen, outcome
 
 CALM_SECONDS = 20.0
 WORSE = 2.0

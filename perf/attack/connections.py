@@ -11,10 +11,10 @@ from collections.abc import Generator
 import grpc
 from tritonclient.grpc import service_pb2
 
-from attack import wire
-from attack.control import GRPC, stub
-from attack.field import SILENT_SECONDS, Field
-from attack.table import attack, expect, lasting_attack
+from perf.attack import wire
+from perf.attack.control import GRPC, stub
+from perf.attack.field import SILENT_SECONDS, Field
+from perf.attack.table import attack, expect, lasting_attack
 
 IDLE = 1_100
 HALF_HEADS = 3_000

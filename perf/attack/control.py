@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from attack import wire
-from attack.field import Field
-from attack.table import GotThroughError, attack, expect
+from perf.attack import wire
+from perf.attack.field import Field
+from perf.attack.table import GotThroughError, attack, expect
 
 HTTP, GRPC = "Triton HTTP", "Triton gRPC"
 REFUSED = "refused"

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attack import wire
-from attack.honest import question
-from attack.processes import Watched
-from attack.stack import Stack
-from attack.table import GotThroughError, expect
+from perf.attack import wire
+from perf.attack.honest import question
+from perf.attack.processes import Watched
+from perf.attack.stack import Stack
+from perf.attack.table import GotThroughError, expect
 
 PROBE_SECONDS = 0.1
 SILENT_SECONDS = 3.0

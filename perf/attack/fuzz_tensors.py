@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import grpc
-from qwen3_vl_client import AsyncClient, Qwen3VLError
-from server.deployment import end_on_signals
 from tritonclient.grpc import service_pb2
 
-from attack.processes import Watched
-from attack.stack import Stack, started
-from attack.tensor_writing import Case, make
+from build.serve.deployment import end_on_signals
+from perf.attack.processes import Watched
+from perf.attack.stack import Stack, started
+from perf.attack.tensor_writing import Case, make
+from qwen3_vl_client import AsyncClient, Qwen3VLError
 
 AT_ONCE = 8
 ROUND = 500

@@ -1,7 +1,7 @@
 """Clients who only ask questions, while others attack: what they see is what an attack costs.
 
-A process of its own, `python -m attack.honest`: it writes a line of JSON about every request, and ends when its input
-does.
+A process of its own, `python -m perf.attack.honest`: it writes a line of JSON about every request, and ends when its
+input does.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from load.workload import QUESTIONS, greedy, video_files
+from perf.attack import wire
+from perf.attack.stack import Stack
+from perf.load.workload import QUESTIONS, greedy, video_files
 from qwen3_vl_client import Client, Qwen3VLError
-
-from attack import wire
-from attack.stack import Stack
 
 TEXT, VIDEO, GRPC = "API, text", "API, video", "gRPC, text"
 ANSWER_TOKENS = 8
@@ -50,7 +49,7 @@ class Honest:
         self.asked: list[Asked] = []
         self._kinds = {*((TEXT, VIDEO) if stack.api else ()), *((GRPC,) if stack.grpc else ())}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "attack.honest", *options],
+            [sys.executable, "-m", "perf.attack.honest", *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # A command line is anybody's to read.

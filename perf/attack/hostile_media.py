@@ -11,8 +11,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-from media import make_video
 from PIL import Image
+
+from tests.support.media import make_video
 
 SPARSE_BYTES = 1_900_000_000
 SRT_LINES = 150_000

@@ -13,12 +13,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from server import triton
-
-from attack import wire
-from attack.field import Field
-from attack.stack import BIN, HOST, KEYS, configured
-from attack.table import NotRunError, attack, expect
+from build.serve.server import triton
+from perf.attack import wire
+from perf.attack.field import Field
+from perf.attack.stack import BIN, HOST, KEYS, configured
+from perf.attack.table import NotRunError, attack, expect
 
 OWN = ("own",)
 SHARED_MEMORY = Path("/dev/shm")

@@ -12,14 +12,13 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from media import make_image, make_video
-
-from attack import hostile_media, wire
-from attack.field import Field
-from attack.honest import question
-from attack.requests import cookie
-from attack.stack import CLIP
-from attack.table import NotRunError, attack, expect
+from perf.attack import hostile_media, wire
+from perf.attack.field import Field
+from perf.attack.honest import question
+from perf.attack.requests import cookie
+from perf.attack.stack import CLIP
+from perf.attack.table import NotRunError, attack, expect
+from tests.support.media import make_image, make_video
 
 CONTEXT = 4096
 COSTLY_SECONDS = 20.0

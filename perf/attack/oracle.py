@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from media import make_video
 from scipy.stats import mannwhitneyu
 
-from attack import wire
-from attack.field import Field
-from attack.stack import Stack, served_model, started
-from attack.table import attack, expect
+from perf.attack import wire
+from perf.attack.field import Field
+from perf.attack.stack import Stack, served_model, started
+from perf.attack.table import attack, expect
+from tests.support.media import make_video
 
 GUESSES = 1_000
 DIGITS = 10

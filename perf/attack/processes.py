@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import psutil
-from memory import forget_peak, own_mib, own_peak_mib
+
+from perf.memory import forget_peak, own_mib, own_peak_mib
 
 _SERVER = "tritonserver"
 _STUB = "triton_python_backend_stub"
 
 
 def of_serve(pid: int) -> dict[str, int]:
-    """The processes of a running `build/serve.py`, by name: itself (`serve`), what it started, and the stages. Workers,
+    """The processes of a running `python -m build.serve`, by name: itself (`serve`), what it started, and the stages. Workers,
     which come and go with the load, are not among them."""
     found = {"serve": pid}
     for child in _children(pid):

@@ -6,14 +6,13 @@ import re
 import secrets
 import time
 
-from media import make_image
-
-from attack import wire
-from attack.control import FOREIGN, REFUSED, refused
-from attack.field import Field
-from attack.honest import question
-from attack.stack import REQUESTS_PER_MINUTE
-from attack.table import GotThroughError, attack, expect
+from perf.attack import wire
+from perf.attack.control import FOREIGN, REFUSED, refused
+from perf.attack.field import Field
+from perf.attack.honest import question
+from perf.attack.stack import REQUESTS_PER_MINUTE
+from perf.attack.table import GotThroughError, attack, expect
+from tests.support.media import make_image
 
 MIB = 2**20
 EMPTY_LISTS_MIB = (70, 230)

@@ -16,12 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from media import make_video
-from published_checkpoint import find_checkpoint
-from server import triton
-
-from attack import wire
-from attack.processes import of_serve
+from build.assemble.published_checkpoint import find_checkpoint
+from build.serve.server import triton
+from perf.attack import wire
+from perf.attack.processes import of_serve
+from tests.support.media import make_video
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -147,7 +146,7 @@ def _start(own: Own, model: str, fronts: bool) -> Stack:
     keys.write_text("".join(f"{owner} {key}\n" for owner, key in KEYS.items()))
     keys.chmod(0o600)
     command = [
-        *(sys.executable, str(ROOT / "build" / "serve.py"), "--host", HOST),
+        *(sys.executable, "-m", "build.serve", "--host", HOST),
         *("--model", str(find_checkpoint(model)) if model else "", "--repository", str(own.repository)),
         *("--http-port", str(http), "--grpc-port", str(grpc)),
         *("--metrics-port", str(metrics), "--health-port", str(health), "--media-root", str(own.media_root)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from attack.field import Field
+    from perf.attack.field import Field
 
 Run = Callable[["Field"], str]
 """Tells in words what happened. Raises GotThroughError where that is not what is expected."""

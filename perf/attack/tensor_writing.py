@@ -12,7 +12,7 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2
 
-from attack.tensor_cases import ANY_VALUE, Asked, Tensor, asked_wrongly, parameter
+from perf.attack.tensor_cases import ANY_VALUE, Asked, Tensor, asked_wrongly, parameter
 
 _DEEP = 3000
 _ODD_VALUES: tuple[Any, ...] = (

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 
 import grpc
 import numpy as np
-from media import make_video
 from tritonclient.grpc import service_pb2
 
-from attack import wire
-from attack.control import CALL_SECONDS, GRPC, HTTP, REFUSED, refused, refused_call, stub
-from attack.field import Field
-from attack.table import GotThroughError, attack, expect
-from attack.tensor_cases import Asked, Tensor, valid
+from perf.attack import wire
+from perf.attack.control import CALL_SECONDS, GRPC, HTTP, REFUSED, refused, refused_call, stub
+from perf.attack.field import Field
+from perf.attack.table import GotThroughError, attack, expect
+from perf.attack.tensor_cases import Asked, Tensor, valid
+from tests.support.media import make_video
 
 OVERFLOWING = ([2**62], [2**31, 2**31, 4], [3, 2**62], [2**32, 2**32], [-(2**62)], [2**63 - 1])
 _STAGES = ("decoder", "vision_encoder", "video_preprocess", "qwen3_vl")

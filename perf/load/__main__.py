@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from load.target import CACHE
+from perf.load.target import CACHE
 
 SHORT = {
     "sweep": ("--requests", "9", "--concurrency", "1", "2", "4", "8"),
@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def _run(module: str, options: list[str]) -> int:
-    return subprocess.run([sys.executable, "-m", f"load.{module}", *options], check=False).returncode
+    return subprocess.run([sys.executable, "-m", f"perf.load.{module}", *options], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -8,15 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from server import triton
-from server.access import Access
-from server.api import Api
-from server.deployment import credits_settings
-from server.process import TritonProcess
-from serving import CACHE
-
-from load.scenarios import DOUBLES, add_doubles
-from load.target import Target, assemble, served
+from build.serve.deployment import credits_settings
+from build.serve.server import triton
+from build.serve.server.access import Access
+from build.serve.server.api import Api
+from build.serve.server.process import TritonProcess
+from perf.load.scenarios import DOUBLES, add_doubles
+from perf.load.target import Target, assemble, served
+from tests.support.serving import CACHE
 
 START_SECONDS = 120.0
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from server import triton
 
-from load.target import CACHE, Target
+from build.serve.server import triton
+from perf.load.target import CACHE, Target
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements" / "perf_analyzer.txt"

@@ -10,13 +10,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
-import report
+from build.serve.deployment import end_on_signals
+from perf import report
+from perf.load import target
+from perf.load.driver import ANSWERED, Outcome, closed_loop, tokens_per_second
+from perf.load.workload import QUESTIONS, Request, greedy, video_files
 from qwen3_vl_client import AsyncClient
-from server.deployment import end_on_signals
-
-from load import target
-from load.driver import ANSWERED, Outcome, closed_loop, tokens_per_second
-from load.workload import QUESTIONS, Request, greedy, video_files
 
 SETTINGS = {"decoder.kv_cache_tokens": "16384"}
 SPEED_UP = 3.0

@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import report
-from qwen3_vl_client import AsyncClient, Timeouts
-from server.deployment import end_on_signals
-from server.supervisor import Limits
-from server.triton import STAGES
-from serving import Server
 
-from load import target
-from load.driver import ANSWERED, Outcome, closed_loop, for_seconds
-from load.workload import Request, mixed
+from build.serve.deployment import end_on_signals
+from build.serve.server.triton import STAGES
+from build.serve.supervisor.supervisor import Limits
+from perf import report
+from perf.load import target
+from perf.load.driver import ANSWERED, Outcome, closed_loop, for_seconds
+from perf.load.workload import Request, mixed
+from qwen3_vl_client import AsyncClient, Timeouts
+from tests.support.serving import Server
 
 LIMITS = Limits(max_backoff_seconds=1)
 """The supervisor lets a stage that keeps dying rest for longer and longer. Here it is killed on purpose: no rest."""

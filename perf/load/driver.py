@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from perf.load.workload import Request
 from qwen3_vl_client import AsyncClient, Qwen3VLError, TextDelta
-
-from load.workload import Request
 
 ANSWERED = "answered"
 LEFT = "left"

@@ -21,10 +21,10 @@ import grpc.experimental.gevent
 from locust import HttpUser, User, between, events, task
 from locust.env import Environment
 from locust.stats import RequestStats
-from media import make_image
-from qwen3_vl_client import Client, InvalidRequest, Qwen3VLError, Stream, TextDelta
 
-from load.workload import QUESTIONS, greedy, video_files
+from perf.load.workload import QUESTIONS, greedy, video_files
+from qwen3_vl_client import Client, InvalidRequest, Qwen3VLError, Stream, TextDelta
+from tests.support.media import make_image
 
 grpc.experimental.gevent.init_gevent()
 

@@ -11,15 +11,14 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import report
+from build.serve.deployment import end_on_signals
+from perf import report
+from perf.load import target
+from perf.load.driver import ANSWERED, Outcome, ask, closed_loop, for_seconds, open_loop
+from perf.load.metrics import parse_decoded_tokens, read_metrics
+from perf.load.workload import texts
 from qwen3_vl_client import AsyncClient
-from server.deployment import end_on_signals
-from serving import Server
-
-from load import target
-from load.driver import ANSWERED, Outcome, ask, closed_loop, for_seconds, open_loop
-from load.metrics import parse_decoded_tokens, read_metrics
-from load.workload import texts
+from tests.support.serving import Server
 
 SETTINGS = {
     # One core decodes, the other one admits and refuses. A step that both compute waits for the one that was disturbed.

@@ -14,7 +14,7 @@ import jinja2
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from load import charts
+from perf.load import charts
 
 RESULTS = Path(__file__).parents[1] / "results"
 NAMES = ("load-sweep", "load-users", "load-batching", "load-soak", "load-overload", "load-chaos")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from google.protobuf import text_format
-from server.triton import ENSEMBLE
 from tritonclient.grpc import model_config_pb2
 
-from load.analyzer import Scenario, array, binary, strings
-from load.workload import QUESTIONS, greedy, video_files
+from build.serve.server.triton import ENSEMBLE
+from perf.load.analyzer import Scenario, array, binary, strings
+from perf.load.workload import QUESTIONS, greedy, video_files
 
 STAGES = Path(__file__).parent / "stages"
 

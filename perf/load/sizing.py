@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from planner.models import find_model, published_sizes
-from planner.planning import Refusal, make_plan
-from planner.profiles import profiles
+from build.gpu.planner.models import find_model, published_sizes
+from build.gpu.planner.planning import Refusal, make_plan
+from build.gpu.planner.profiles import profiles
 
 RESULTS = Path(__file__).parents[1] / "results"
 MEASURES = {"first": "first_seconds", "total": "total_seconds"}

@@ -11,17 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
-import report
-from checkpoint_factory import SHAPES
+from build.assemble.checkpoint_factory import SHAPES
+from build.serve.deployment import end_on_signals
+from perf import report
+from perf.load import target
+from perf.load.driver import ANSWERED, Outcome, closed_loop
+from perf.load.trend import Trend, trend
+from perf.load.watch import WORKERS, Sample, sample
+from perf.load.workload import Request, mixed
 from qwen3_vl_client import AsyncClient
-from server.deployment import end_on_signals
-from serving import Server
-
-from load import target
-from load.driver import ANSWERED, Outcome, closed_loop
-from load.trend import Trend, trend
-from load.watch import WORKERS, Sample, sample
-from load.workload import Request, mixed
+from tests.support.serving import Server
 
 SETTINGS = {"decoder.kv_cache_tokens": "8192"}
 """A cache that soon is full: until then its memory grows, a page at a time."""

@@ -6,10 +6,10 @@ import itertools
 import os
 
 from locust import User, constant, task
-from qwen3_vl_client import Client
 
-from load.locustfile import VIDEOS, timed
-from load.workload import QUESTIONS, greedy
+from perf.load.locustfile import VIDEOS, timed
+from perf.load.workload import QUESTIONS, greedy
+from qwen3_vl_client import Client
 
 TURNS = itertools.count()
 SAMPLING = greedy(int(os.environ["STEADY_TOKENS"]))

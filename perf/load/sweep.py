@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import report
-from server.deployment import end_on_signals
-
-from load import analyzer, scenarios, target
-from load.alone import stages_alone
-from load.analyzer import Load, Profile, Scenario, percentiles
-from load.knee import knee
-from load.metrics import read_counters
-from load.target import Target
-from load.workload import VIDEO_SECONDS
+from build.serve.deployment import end_on_signals
+from perf import report
+from perf.load import analyzer, scenarios, target
+from perf.load.alone import stages_alone
+from perf.load.analyzer import Load, Profile, Scenario, percentiles
+from perf.load.knee import knee
+from perf.load.metrics import read_counters
+from perf.load.target import Target
+from perf.load.workload import VIDEO_SECONDS
 
 NO_CACHES = {"decoder.prefix_cache": "false"}
 """Every request computes everything: the sweep asks about the same videos again and again."""

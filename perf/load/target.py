@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from checkpoint_factory import Shape, make_checkpoint
-from published_checkpoint import find_checkpoint
-from server.supervisor import Limits
-from serving import Server, assemble_checkpoint
+from build.assemble.checkpoint_factory import Shape, make_checkpoint
+from build.assemble.published_checkpoint import find_checkpoint
+from build.serve.supervisor.supervisor import Limits
+from tests.support.serving import Server, assemble_checkpoint
 
 CACHE = Path(__file__).parents[2] / ".cache" / "load"
 

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import report
-from server.deployment import end_on_signals
-
-from load import target
-from load.metrics import Counters, read_counters
-from load.target import CACHE, Target
-from load.workload import video_files
+from build.serve.deployment import end_on_signals
+from perf import report
+from perf.load import target
+from perf.load.metrics import Counters, read_counters
+from perf.load.target import CACHE, Target
+from perf.load.workload import video_files
 
 MIXED, STEADY = (Path(__file__).with_name(name) for name in ("locustfile.py", "steady.py"))
 AGREEMENT_PERCENT = 5.0

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from server.prerequisites import SHARED_MEMORY
-from serving import Server
 
-from load.metrics import parse_blocks_held, read_metrics
+from build.serve.server.prerequisites import SHARED_MEMORY
+from perf.load.metrics import parse_blocks_held, read_metrics
+from tests.support.serving import Server
 
 MIB = 2**20
 WORKERS = "video_preprocess workers"

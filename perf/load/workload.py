@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from media import make_image, make_video
-
-from load.target import CACHE
+from perf.load.target import CACHE
+from tests.support.media import make_image, make_video
 
 VIDEO_SECONDS = (3, 10, 30)
 """Lengths of the videos."""

@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from encoder.chunk import MERGED_PATCHES, Chunk
 from numpy.typing import NDArray
+
+from encoder.chunk import MERGED_PATCHES, Chunk
 
 
 class VisionEncoder:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from api.stack import api_settings, media_folder, real_server, running
+
 from qwen3_vl_client.api import Settings
 from qwen3_vl_client.api.engine_probe import EngineProbe
 from qwen3_vl_client.connection import address
 from qwen3_vl_client.options import Timeouts
-from serving import Server
+from tests.api.stack import api_settings, media_folder, real_server, running
+from tests.support.serving import Server
 
 
 @pytest.fixture(scope="session")

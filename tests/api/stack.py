@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from checkpoint_factory import SHAPES, make_checkpoint
-from front.stack import served
-from media import make_image, make_video
+from build.assemble.checkpoint_factory import SHAPES, make_checkpoint
 from qwen3_vl_client.api import Settings, create_app
 from qwen3_vl_client.api.fetch import Fetcher
-from serving import Server
+from tests.front.stack import served
+from tests.support.media import make_image, make_video
+from tests.support.serving import Server
 
 KEYS = {"ann": "key-of-ann", "bob": "key-of-bob"}
 

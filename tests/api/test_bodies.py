@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
+
 import qwen3_vl_client
 from qwen3_vl_client.api.video_kwargs import VideoOptions
 

@@ -14,13 +14,14 @@ from types import SimpleNamespace
 
 import httpx2
 import pytest
-from api.stack import wait_until
-from qwen3_vl_client.api.__main__ import app
-from server.front import run_front
-from server.supervisor import ServerError
-from server.triton import free_ports
-from serving import Server
 from typer.testing import CliRunner
+
+from build.serve.front import run_front
+from build.serve.server.triton import free_ports
+from build.serve.supervisor.supervisor import ServerError
+from qwen3_vl_client.api.__main__ import app
+from tests.api.stack import wait_until
+from tests.support.serving import Server
 
 
 def wait_for(url: str, process: subprocess.Popen[str]) -> httpx2.Response:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx2
-from api.stack import KEYS
-from fuzz_api import hold_against_description
+
+from perf.checks.fuzz_api import hold_against_description
+from tests.api.stack import KEYS
 
 
 def test_answers_are_as_described(api: str, tmp_path: Path) -> None:

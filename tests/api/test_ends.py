@@ -9,8 +9,9 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from api.stack import asking, wait_until
 from openai import OpenAI
+
+from tests.api.stack import asking, wait_until
 
 LONG = {
     "model": "test-model",

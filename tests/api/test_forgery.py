@@ -17,10 +17,11 @@ from typing import Any
 import httpcore2
 import httpx2
 import pytest
-from api.stack import running
+
 from qwen3_vl_client import InvalidRequest
 from qwen3_vl_client.api import Settings
 from qwen3_vl_client.api.fetch import Fetcher, is_public
+from tests.api.stack import running
 
 PUBLIC = "93.184.216.34"
 

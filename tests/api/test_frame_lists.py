@@ -12,8 +12,8 @@ import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media import make_image
 from PIL import Image
+
 from qwen3_vl_client import InvalidRequest
 from qwen3_vl_client.api.frame_list import ONE_A_SECOND, FrameTimes, as_video
 from qwen3_vl_client.api.video_kwargs import (
@@ -23,6 +23,7 @@ from qwen3_vl_client.api.video_kwargs import (
     frame_times,
     merged_video_options,
 )
+from tests.support.media import make_image
 
 COUNT = 7
 

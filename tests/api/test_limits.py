@@ -8,12 +8,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from api.stack import running
+
 from qwen3_vl_client.api import Settings
 from qwen3_vl_client.api.keys import ApiKeys, read_keys
 from qwen3_vl_client.front import rates
 from qwen3_vl_client.front.rates import RequestLimits
 from qwen3_vl_client.front.refusals import RefusedError
+from tests.api.stack import running
 
 HELLO = {"model": "test-model", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from api.stack import asking, wait_until
-from media import make_video
+
+from tests.api.stack import asking, wait_until
+from tests.support.media import make_video
 
 # The film wants about 1,000 tokens.
 SMALL = {"context_length": 800, "fps": 8}

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from checkpoint_factory import make_checkpoint
-from processes import descendants, is_gone, shared_memory_of
-from server.triton import STAGES, free_ports
+
+from build.assemble.checkpoint_factory import make_checkpoint
+from build.serve.server.triton import STAGES, free_ports
+from tests.support.processes import descendants, is_gone, shared_memory_of
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(

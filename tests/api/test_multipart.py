@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from qwen3_vl_client import InvalidRequest
 from qwen3_vl_client.api.multipart import FileForm
 

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from api.stack import running
+
 from qwen3_vl_client.api import Settings
+from tests.api.stack import running
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "client" / "API.md").read_text()

@@ -10,9 +10,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from api.stack import wait_until
-from media import make_video
+
 from qwen3_vl_client.summaries import SummaryOptions
+from tests.api.stack import wait_until
+from tests.support.media import make_video
 
 BODY = {"model": "test-model", "video": "long.mp4", "part_seconds": 4, "max_tokens": 60}
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from qwen3_vl_client import InvalidRequest, NotFound
 from qwen3_vl_client.uploads import DiskFull, QuotaExceeded, StoredFile, TooManyUploads, Uploads
 

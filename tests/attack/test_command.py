@@ -1,7 +1,6 @@
 """`make attack` itself, with two attacks that are over at once, on a stack of its own."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +10,10 @@ ROOT = Path(__file__).parents[2]
 
 def test_attacks_on_a_stack_of_its_own_hold_and_are_reported(tmp_path: Path) -> None:
     command = [
-        *(sys.executable, "-m", "attack", "--calm-seconds", "4", "--results", str(tmp_path)),
+        *(sys.executable, "-m", "perf.attack", "--calm-seconds", "4", "--results", str(tmp_path)),
         *("--only", "^API: half a surrogate|^keyless API: a foreign Host|^API: what /docs"),
     ]
-    environment = {**os.environ, "PYTHONPATH": "tests:build:perf"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     told = json.loads((tmp_path / "attack.json").read_text())
     held = {(row["door"], row["attack"]): row["held"] for row in told["table"]}
     assert held == {

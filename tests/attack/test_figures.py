@@ -7,12 +7,13 @@ import sys
 from collections import Counter
 
 import pytest
-from attack.__main__ import honest_figures, machine_figures
-from attack.honest import Asked
-from attack.oracle import Guess, finding
-from attack.processes import Watched
-from attack.table import TABLE, Attack, GotThroughError, NotRunError, chosen, expect, outcome
-from attack.tensor_writing import make
+
+from perf.attack.__main__ import honest_figures, machine_figures
+from perf.attack.honest import Asked
+from perf.attack.oracle import Guess, finding
+from perf.attack.processes import Watched
+from perf.attack.table import TABLE, Attack, GotThroughError, NotRunError, chosen, expect, outcome
+from perf.attack.tensor_writing import make
 
 SOME = Attack("some", "door", "nothing happens", (), lambda field: "", lasting=False)
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from attack import wire
-from attack.hostile_media import EDITS, box, large_picture, many_edits, many_lines, replaced
-from attack.requests import empty_lists
+
+from perf.attack import wire
+from perf.attack.hostile_media import EDITS, box, large_picture, many_edits, many_lines, replaced
+from perf.attack.requests import empty_lists
 
 
 @contextmanager

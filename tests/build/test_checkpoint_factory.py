@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-import reference
 import torch
-from checkpoint_factory import SHAPES, Shape, make_checkpoint
 from PIL import Image
 from tokenizers import Tokenizer
 from transformers import AutoProcessor, AutoTokenizer, Qwen3VLForConditionalGeneration
+
+from build.assemble.checkpoint_factory import SHAPES, Shape, make_checkpoint
+from tests.support import reference
 
 PUBLISHED_FILES = {
     "chat_template.json",

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-import repository
-from checkpoint_factory import Shape, make_checkpoint
 from google.protobuf import text_format
-from published_checkpoint import CheckpointError, check_checkpoint, find_checkpoint
 from tritonclient.grpc import model_config_pb2
+
+from build.assemble import repository
+from build.assemble.checkpoint_factory import Shape, make_checkpoint
+from build.assemble.published_checkpoint import CheckpointError, check_checkpoint, find_checkpoint
 
 MODELS = {"qwen3_vl", "video_preprocess", "vision_encoder", "decoder"}
 
@@ -134,7 +135,7 @@ def test_a_damaged_repository_is_repaired(assembled: Path, checkpoint: Path) -> 
     for truncated in ("vision_encoder/1/model.py", "decoder/1/checkpoint/model-00001-of-00002.safetensors"):
         (assembled / truncated).unlink()
         (assembled / truncated).write_bytes(b"x")
-    for stale in ("decoder/1/checkpoint/model.safetensors", "decoder/1/engine/gone.py", "decoder/.config.pbtxt.draft"):
+    for stale in ("decoder/1/checkpoint/model.safetensors", "decoder/1/engines/gone.py", "decoder/.config.pbtxt.draft"):
         (assembled / stale).write_bytes(b"x")
     repository.assemble(checkpoint, assembled)
     assert files(assembled).keys() == before.keys()
@@ -236,7 +237,8 @@ def test_the_source_is_no_destination(checkpoint: Path) -> None:
 
 
 def test_the_command_line_says_what_is_wrong(checkpoint: Path, tmp_path: Path) -> None:
-    command = [sys.executable, Path(repository.__file__), checkpoint, tmp_path / "out", "--set", "decoder.nonsense=1"]
+    command = [sys.executable, "-m", "build.assemble.repository", checkpoint, tmp_path / "out"]
+    command += ["--set", "decoder.nonsense=1"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.startswith("repository.py: there is no parameter 'decoder.nonsense'; accepted are ")

@@ -2,8 +2,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from client.scripted import ScriptedServer
+
 from qwen3_vl_client import Client, Timeouts
+from tests.client.scripted import ScriptedServer
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from server import triton
+from build.serve.server import triton
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = Path(__file__).parent / "repository"

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from client.scripted import ECHO, FOREVER, HELLO, SILENCE, ScriptedServer, error, script
+
 from qwen3_vl_client import (
     AsyncClient,
     AsyncStream,
@@ -22,6 +22,7 @@ from qwen3_vl_client import (
     Timeouts,
 )
 from qwen3_vl_client.aio import within
+from tests.client.scripted import ECHO, FOREVER, HELLO, SILENCE, ScriptedServer, error, script
 
 
 async def read_until_text(stream: AsyncStream) -> None:

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from client.scripted import ECHO, FOREVER, HELLO, ROOT, SILENCE, ScriptedServer, error, script
+
+from tests.client.scripted import ECHO, FOREVER, HELLO, ROOT, SILENCE, ScriptedServer, error, script
 
 COMMAND = [sys.executable, "-m", "qwen3_vl_client", "ask"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client.scripted import CRASH, ECHO, FOREVER, HELLO, SILENCE, ScriptedServer, error, script
+
 from qwen3_vl_client import (
     Answer,
     Cancelled,
@@ -25,6 +25,7 @@ from qwen3_vl_client import (
     Timeout,
     Timeouts,
 )
+from tests.client.scripted import CRASH, ECHO, FOREVER, HELLO, SILENCE, ScriptedServer, error, script
 
 
 def read_until_text(stream: Stream) -> None:

@@ -1,6 +1,7 @@
 import grpc
 import grpc.aio
 import pytest
+
 from qwen3_vl_client import (
     Cancelled,
     InternalError,

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from tritonclient.grpc import service_pb2
+
 from qwen3_vl_client import Timeout, Timeouts
 from qwen3_vl_client import request as requests
 from qwen3_vl_client.exchange import Exchange
-from tritonclient.grpc import service_pb2
 
 
 def exchange(silence: float = 50, total: float = 500) -> Exchange:

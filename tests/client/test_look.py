@@ -4,8 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from client.scripted import ScriptedServer
+
 from qwen3_vl_client import AsyncClient, Client, InvalidRequest, ServerUnavailable, Timeout, Timeouts
+from tests.client.scripted import ScriptedServer
 
 
 def test_look(client: Client, video: Path) -> None:

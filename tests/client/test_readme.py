@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from client.scripted import ROOT, ScriptedServer
+
 from qwen3_vl_client import AsyncClient, Client
+from tests.client.scripted import ROOT, ScriptedServer
 
 README = (ROOT / "client" / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

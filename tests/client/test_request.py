@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from qwen3_vl_client import Client, InvalidRequest, SamplingParameters, Timeouts, VideoOptions, media, messages, options
 from qwen3_vl_client import request as requests
 

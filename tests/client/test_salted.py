@@ -4,8 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from client.scripted import FOREVER, ScriptedServer
+
 from qwen3_vl_client import AsyncClient, Cancelled, Client
+from tests.client.scripted import FOREVER, ScriptedServer
 
 MESSAGES: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
 ASKED = [("qwen3_vl", "alice"), ("qwen3_vl", "alice"), ("video_preprocess", "alice"), ("video_preprocess", "alice")]

@@ -5,8 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from client.scripted import HELLO, ScriptedServer
+
 from qwen3_vl_client import Client, ServerUnavailable, Timeouts, Tls
+from tests.client.scripted import HELLO, ScriptedServer
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")

@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterator
 
 import triton
-from engine.pytorch.fused_operations import GATED, _add_norm, _gate, _norm_rotate
-from engine.pytorch.table_attention import TILE, _attend, _merge
-from planner.models import published_sizes
-from planner.profiles import profiles
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+from build.gpu.planner.models import published_sizes
+from build.gpu.planner.profiles import profiles
+from engines.pytorch.model.fused_operations import GATED, _add_norm, _gate, _norm_rotate
+from engines.pytorch.model.table_attention import TILE, _attend, _merge
 
 THREADS_PER_WARP = 32
 BLOCK_SIZE = 16

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from checkpoint_factory import SHAPES, make_checkpoint
-from decoder.harness import Harness, make_settings
+
+from build.assemble.checkpoint_factory import SHAPES, make_checkpoint
+from tests.decoder.harness import Harness, make_settings
 
 
 @pytest.fixture(scope="session", params=["small", "untied", "deep", "shallow"])

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import reference
 import torch
-from engine.engines import create_engine
-from engine.protocol import Admitted, Engine, Event, Failed, Prefilled, PromptPiece, Request, Tokens, Waiting
-from engine.sampling_parameters import SamplingParameters
-from engine.settings import Settings
+
+from engines.create import create_engine
+from engines.protocol import Admitted, Engine, Event, Failed, Prefilled, PromptPiece, Request, Tokens, Waiting
+from engines.sampling_parameters import SamplingParameters
+from engines.settings import Settings
+from tests.support import reference
 
 
 @dataclass(frozen=True)

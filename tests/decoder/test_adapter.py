@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine import signatures
-from engine.sessions import ChunkArrived, StateAsked, StopAsked
-from engine.signatures import Signatures
+
+from sessions import signatures
+from sessions.inbox import ChunkArrived, StateAsked, StopAsked
+from sessions.signatures import Signatures
 
 MODEL = Path(signatures.__file__).parents[1] / "model.py"
 NAME = "0" * 32

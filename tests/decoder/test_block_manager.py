@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from engine.pytorch.block_manager import BlockManager
 from hypothesis import given
 from hypothesis import strategies as st
+
+from engines.pytorch.cache.block_manager import BlockManager
 
 
 def test_a_run_is_preferred_and_the_shortest_that_fits() -> None:

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine.checkpoint import ModelConfig, read_model_config
-from engine.chunk import Chunk, Header, Open, Plan, parse_header, planned_request, prompt_piece
-from engine.errors import RequestError
-from engine.intake import Intake
-from engine.ordering import InOrder
-from engine.protocol import PromptPiece
-from engine.sampling_parameters import SamplingParameters
 from hypothesis import given
 from hypothesis import strategies as st
+
+from engines.checkpoint import ModelConfig, read_model_config
+from engines.errors import RequestError
+from engines.protocol import PromptPiece
+from engines.sampling_parameters import SamplingParameters
+from sessions.chunk import Chunk, Header, Open, Plan, parse_header, planned_request, prompt_piece
+from sessions.intake import Intake
+from sessions.ordering import InOrder
 
 NAME = "0123456789abcdef" * 2
 HEADER = Header(NAME, 2, 1.0, None, None, 0, False, None, "")

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from decoder.harness import Answer, Prompt, greedy, make_prompt, make_settings
-from engine.checkpoint import read_model_config
-from engine.pytorch.batch import Batch
-from engine.pytorch.kv_cache import KVCache
-from engine.pytorch.pytorch_engine import PyTorchEngine, build_engine, fused_operations
-from engine.pytorch.text_model import TextModel
-from engine.pytorch.weights import load_weights
+
+from engines.checkpoint import read_model_config
+from engines.pytorch.batch import Batch
+from engines.pytorch.cache.kv_cache import KVCache
+from engines.pytorch.engine import PyTorchEngine, build_engine, fused_operations
+from engines.pytorch.model.text_model import TextModel
+from engines.pytorch.model.weights import load_weights
+from tests.decoder.harness import Answer, Prompt, greedy, make_prompt, make_settings
 
 CPU = torch.device("cpu")
 TOKENS = 6

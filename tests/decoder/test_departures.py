@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from engine import departures
-from engine.departures import WINDOW, Departures
+
+from engines import departures
+from engines.departures import WINDOW, Departures
 
 
 class Clock:

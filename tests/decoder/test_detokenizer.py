@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engine.detokenizer import TextStream, Vocabulary
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
+
+from sessions.detokenizer import TextStream, Vocabulary
 
 TEXT = "Das 视频 zeigt 一只猫 🐈‍⬛, dann 👩🏽‍🚀! END of it."
 

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from decoder.harness import Answer, Harness, greedy, make_prompt, make_settings
-from engine.errors import RequestError
-from engine.protocol import EngineState
-from engine.pytorch.prompt import Prompt as EnginePrompt
-from engine.pytorch.prompt import Stretch
-from engine.sampling_parameters import SamplingParameters
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from engines.errors import RequestError
+from engines.protocol import EngineState
+from engines.pytorch.prompt import Prompt as EnginePrompt
+from engines.pytorch.prompt import Stretch
+from engines.sampling_parameters import SamplingParameters
+from tests.decoder.harness import Answer, Harness, greedy, make_prompt, make_settings
 
 Start = Callable[..., Harness]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from engine.fair_queue import FairQueue
 from hypothesis import given
 from hypothesis import strategies as st
+
+from engines.fair_queue import FairQueue
 
 
 @dataclass

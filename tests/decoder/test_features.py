@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from engine.features import own_copy
+
+from sessions.features import own_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from engine.pytorch.fused_operations import GATED, FusedOperations
-from engine.pytorch.operations import PlainOperations
+
+from engines.pytorch.model.fused_operations import GATED, FusedOperations
+from engines.pytorch.model.operations import PlainOperations
 
 CPU = torch.device("cpu")
 EPS = 1e-3

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import fuzz_engine
 import pytest
+
+from perf.checks import fuzz_engine
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoder.harness import Harness, greedy, make_prompt
-from engine.errors import RequestError
+
+from engines.errors import RequestError
+from tests.decoder.harness import Harness, greedy, make_prompt
 
 StartHarness = Callable[..., Harness]
 BLOCK = 16

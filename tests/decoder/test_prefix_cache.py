@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine.protocol import Request
-from engine.pytorch.block_manager import BlockManager
-from engine.pytorch.content import Content
-from engine.pytorch.prefix_cache import PrefixCache, Reservation
-from engine.sampling_parameters import SamplingParameters
+
+from engines.protocol import Request
+from engines.pytorch.cache.block_keys import Content
+from engines.pytorch.cache.block_manager import BlockManager
+from engines.pytorch.cache.prefix_cache import PrefixCache, Reservation
+from engines.sampling_parameters import SamplingParameters
 
 BLOCK = 4
 VISUAL = 99

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine.protocol import Request
-from engine.pytorch.content import Content
-from engine.pytorch.sampler import sample
-from engine.pytorch.sequence import Sequence
-from engine.pytorch.token_counts import TokenCounts
-from engine.sampling_parameters import SamplingParameters
+
+from engines.protocol import Request
+from engines.pytorch.cache.block_keys import Content
+from engines.pytorch.sampler import sample
+from engines.pytorch.sequence import Sequence
+from engines.pytorch.token_counts import TokenCounts
+from engines.sampling_parameters import SamplingParameters
 
 CPU = torch.device("cpu")
 LOGITS = [2.0, 1.0, 0.0, -1.0, 1.5]

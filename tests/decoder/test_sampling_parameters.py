@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from engine.checkpoint import read_generation_config
-from engine.errors import RequestError
-from engine.sampling_parameters import SamplingParameters, parse_sampling_parameters
+
+from engines.checkpoint import read_generation_config
+from engines.errors import RequestError
+from engines.sampling_parameters import SamplingParameters, parse_sampling_parameters
 
 DEFAULTS = SamplingParameters(max_tokens=512, temperature=0.7, top_k=20)
 

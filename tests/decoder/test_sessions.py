@@ -16,19 +16,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from decoder.harness import Prompt, make_prompt, make_settings
-from engine.checkpoint import read_generation_config, read_model_config
-from engine.chunk import Chunk, Header, Open, Plan
-from engine.credits import close_abandoned
-from engine.detokenizer import Vocabulary
-from engine.errors import RequestError
-from engine.protocol import Admitted, Engine, EngineState, Failed, Prefilled, PromptPiece, Request, Tokens, Waiting
-from engine.pytorch.pytorch_engine import create_engine
-from engine.reply import Response
-from engine.session import OVERTAKEN_SECONDS, Services
-from engine.sessions import CHECK_SECONDS, ChunkArrived, EngineSpoke, Inbox, Sessions, StateAsked, StopAsked
-from engine.settings import Settings
 from tokenizers import Tokenizer
+
+from engines.checkpoint import read_generation_config, read_model_config
+from engines.errors import RequestError
+from engines.protocol import Admitted, Engine, EngineState, Failed, Prefilled, PromptPiece, Request, Tokens, Waiting
+from engines.pytorch.engine import create_engine
+from engines.settings import Settings
+from sessions.chunk import Chunk, Header, Open, Plan
+from sessions.credits import close_abandoned
+from sessions.detokenizer import Vocabulary
+from sessions.inbox import CHECK_SECONDS, ChunkArrived, EngineSpoke, Inbox, Sessions, StateAsked, StopAsked
+from sessions.reply import Response
+from sessions.session import OVERTAKEN_SECONDS, Services
+from tests.decoder.harness import Prompt, make_prompt, make_settings
 
 PATIENCE_SECONDS = 20
 

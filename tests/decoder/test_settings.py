@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engine.settings import Settings, read_settings
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from engines.settings import Settings, read_settings
 
 CONFIG = Path(__file__).parents[2] / "model_repository/decoder/config.pbtxt"
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine import signatures
-from engine.errors import RequestError
-from engine.signatures import Signatures
+
+from engines.errors import RequestError
 from preprocess import signing
 from preprocess.signing import Signer
+from sessions import signatures
+from sessions.signatures import Signatures
 
 IDS = np.arange(5, dtype=np.int32)
 POSITIONS = np.arange(20, dtype=np.int32).reshape(4, 5)[:3]

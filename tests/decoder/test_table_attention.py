@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
-from engine.pytorch.block_tables import BlockTables
-from engine.pytorch.kept_states import FloatStates, Int8States, KeptStates
-from engine.pytorch.table_attention import TILE, table_attention
+
+from engines.pytorch.cache.block_tables import BlockTables
+from engines.pytorch.model.layer_cache import FloatStates, Int8States, KeptStates
+from engines.pytorch.model.table_attention import TILE, table_attention
 
 CPU = torch.device("cpu")
 BLOCKS, WIDTH = 64, 32

@@ -9,23 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
 import torch
-from checkpoint_factory import SHAPES, make_checkpoint
-from decoder.harness import Prompt, make_prompt
-from engine.checkpoint import read_model_config
-from engine.pytorch.attention import paged_attention
-from engine.pytorch.batch import Batch, Span, Work, build_batch
-from engine.pytorch.content import Content
-from engine.pytorch.kept_states import FloatStates
-from engine.pytorch.kv_cache import KVCache
-from engine.pytorch.prefix_cache import Reservation
-from engine.pytorch.prompt import to_stretch
-from engine.pytorch.rotary import RotaryEmbedding
-from engine.pytorch.sequence import Context, Sequence
-from engine.pytorch.text_model import TextModel
-from engine.pytorch.weights import load_weights
-from engine.sampling_parameters import SamplingParameters
+
+from build.assemble.checkpoint_factory import SHAPES, make_checkpoint
+from engines.checkpoint import read_model_config
+from engines.pytorch.batch import Batch, Span, Work, build_batch
+from engines.pytorch.cache.block_keys import Content
+from engines.pytorch.cache.kv_cache import KVCache
+from engines.pytorch.cache.prefix_cache import Reservation
+from engines.pytorch.model.attention import paged_attention
+from engines.pytorch.model.layer_cache import FloatStates
+from engines.pytorch.model.rotary import RotaryEmbedding
+from engines.pytorch.model.text_model import TextModel
+from engines.pytorch.model.weights import load_weights
+from engines.pytorch.prompt import to_stretch
+from engines.pytorch.sequence import Context, Sequence
+from engines.sampling_parameters import SamplingParameters
+from tests.decoder.harness import Prompt, make_prompt
+from tests.support import reference
 
 CPU = torch.device("cpu")
 BLOCK_SIZE = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.usage import Timeline
+from sessions.usage import Timeline
 
 
 def test_each_phase_has_its_seconds() -> None:

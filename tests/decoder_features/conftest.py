@@ -1,5 +1,5 @@
 """The decoder's own checkpoint and engines."""
 
-from decoder.conftest import checkpoint, harness
+from tests.decoder.conftest import checkpoint, harness
 
 __all__ = ["checkpoint", "harness"]

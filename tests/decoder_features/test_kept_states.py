@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from decoder.harness import Harness, greedy, make_prompt
-from decoder_features.test_weights import logits_of, relative_error
-from engine.checkpoint import read_model_config
-from engine.pytorch import kept_states
-from engine.pytorch.kept_states import Int8States
-from engine.pytorch.kv_cache import KVCache
+
+from engines.checkpoint import read_model_config
+from engines.pytorch.cache.kv_cache import KVCache
+from engines.pytorch.model import layer_cache as kept_states
+from engines.pytorch.model.layer_cache import Int8States
+from tests.decoder.harness import Harness, greedy, make_prompt
+from tests.decoder_features.test_weights import logits_of, relative_error
 
 CPU = torch.device("cpu")
 SCATTERED = tuple(n for pair in zip(range(0, 40, 2), range(63, 23, -2), strict=True) for n in pair)

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from decoder.harness import Answer, Harness, Prompt, greedy, make_prompt
-from engine.errors import RequestError
-from engine.pytorch.constraint import constrain
-from engine.pytorch.grammar import Grammar, GrammarError, load_tokens
-from engine.response_format import MAX_CHARACTERS, ResponseFormat, parse_response_format
-from engine.sampling_parameters import SamplingParameters, parse_sampling_parameters
 from tokenizers import Tokenizer
+
+from engines.errors import RequestError
+from engines.pytorch.grammar.constraint import constrain
+from engines.pytorch.grammar.grammar import Grammar, GrammarError, load_tokens
+from engines.response_format import MAX_CHARACTERS, ResponseFormat, parse_response_format
+from engines.sampling_parameters import SamplingParameters, parse_sampling_parameters
+from tests.decoder.harness import Answer, Harness, Prompt, greedy, make_prompt
 
 SCHEMA = {
     "type": "object",

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import wire
-from serving import Server
+
+from tests.support import wire
+from tests.support.serving import Server
 
 SCHEMA = {
     "type": "object",

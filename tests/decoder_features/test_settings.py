@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from decoder.harness import make_settings
-from decoder.test_settings import read
-from engine.engines import create_engine
+
+from engines.create import create_engine
+from tests.decoder.harness import make_settings
+from tests.decoder.test_settings import read
 
 
 def test_by_default_everything_is_the_checkpoints() -> None:
@@ -37,7 +38,7 @@ def test_mistakes_name_the_parameter(name: str, value: str, message: str) -> Non
 def test_tensorrt_llm_has_these_from_its_build(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object]
 ) -> None:
-    monkeypatch.setattr("engine.tensorrt_llm.tensorrt_llm_engine.probe", lambda: None)
+    monkeypatch.setattr("engines.tensorrt_llm.engine.probe", lambda: None)
     monkeypatch.setitem(sys.modules, "tensorrt_llm", type("Module", (), {"LLM": None}))
     settings = dataclasses.replace(make_settings(checkpoint, engine="tensorrt_llm"), **change)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="are for the engine 'pytorch'"):

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from decoder.harness import Prompt, make_prompt
-from decoder.test_text_model import BLOCK_SIZE, sequence_of
-from decoder_features.quantised import FORMATS, publish
-from engine.checkpoint import read_model_config
-from engine.pytorch.batch import Batch, Work, build_batch
-from engine.pytorch.kv_cache import KVCache
-from engine.pytorch.linear import Grouped4Bit, Int4Linear, Int8Linear, PackedLinear, dense_linear, group_size_of
-from engine.pytorch.text_model import TextModel
-from engine.pytorch.weights import load_weights
+
+from engines.checkpoint import read_model_config
+from engines.pytorch.batch import Batch, Work, build_batch
+from engines.pytorch.cache.kv_cache import KVCache
+from engines.pytorch.model.linear import Grouped4Bit, Int4Linear, Int8Linear, PackedLinear, dense_linear, group_size_of
+from engines.pytorch.model.text_model import TextModel
+from engines.pytorch.model.weights import load_weights
+from tests.decoder.harness import Prompt, make_prompt
+from tests.decoder.test_text_model import BLOCK_SIZE, sequence_of
+from tests.decoder_features.quantised import FORMATS, publish
 
 CPU = torch.device("cpu")
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import reference
 import torch
-from decoder.harness import Harness, greedy, make_prompt
-from engine.checkpoint import Yarn, read_model_config
-from engine.pytorch.rotary import RotaryEmbedding
+
+from engines.checkpoint import Yarn, read_model_config
+from engines.pytorch.model.rotary import RotaryEmbedding
+from tests.decoder.harness import Harness, greedy, make_prompt
+from tests.support import reference
 
 CPU = torch.device("cpu")
 ORIGINAL = 64

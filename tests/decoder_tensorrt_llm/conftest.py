@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoint_factory import make_checkpoint
-from decoder.harness import Harness, make_settings
-from decoder_tensorrt_llm import double
+
+from build.assemble.checkpoint_factory import make_checkpoint
+from tests.decoder.harness import Harness, make_settings
+from tests.decoder_tensorrt_llm import double
 
 CACHE_TOKENS = 4096
 

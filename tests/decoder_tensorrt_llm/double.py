@@ -23,13 +23,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from decoder.harness import digests, make_settings
-from engine.checkpoint import read_model_config
-from engine.protocol import Admitted, Failed, PromptPiece, Request, Tokens
-from engine.pytorch.pytorch_engine import create_engine
-from engine.response_format import ResponseFormat
-from engine.sampling_parameters import SamplingParameters
 from tokenizers import Tokenizer
+
+from engines.checkpoint import read_model_config
+from engines.protocol import Admitted, Failed, PromptPiece, Request, Tokens
+from engines.pytorch.engine import create_engine
+from engines.response_format import ResponseFormat
+from engines.sampling_parameters import SamplingParameters
+from tests.decoder.harness import digests, make_settings
 
 REFUSED_GRAMMAR = "invalid_argument: sampling_parameters.response_format cannot be used:"
 VERSIONS = {"single": "1.2.1", "handles": "1.3.0rc20", "layouts": "1.3.0rc29"}

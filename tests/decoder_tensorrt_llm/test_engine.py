@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from decoder.harness import Harness, Prompt, greedy, make_prompt, make_settings
-from decoder_tensorrt_llm import double
-from decoder_tensorrt_llm.conftest import CACHE_TOKENS
-from engine.errors import RequestError
-from engine.protocol import EngineState
-from engine.response_format import ResponseFormat
-from engine.sampling_parameters import SamplingParameters
 from tokenizers import Tokenizer
+
+from engines.errors import RequestError
+from engines.protocol import EngineState
+from engines.response_format import ResponseFormat
+from engines.sampling_parameters import SamplingParameters
+from tests.decoder.harness import Harness, Prompt, greedy, make_prompt, make_settings
+from tests.decoder_tensorrt_llm import double
+from tests.decoder_tensorrt_llm.conftest import CACHE_TOKENS
 
 StartHarness = Callable[..., Harness]
 

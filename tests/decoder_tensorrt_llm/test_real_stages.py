@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import media
 import pytest
-import readers
 import torch
-from decoder.harness import Answer, Harness, greedy, make_settings
+
+from build.assemble.export_vision import export_vision
 from encoder.chunk import Chunk as Pictures
 from encoder.session import VisionEncoder
-from engine.protocol import PromptPiece, Request
-from export_vision import export_vision
-from preprocess.chunks import data_chunks
-from preprocess.digests import patch_digests
-from preprocess.plan import make_plan
-from preprocess.prompt import PromptWriter
-from preprocess.request import Inputs, Limits, parse_request
+from engines.protocol import PromptPiece, Request
+from preprocess.chunks.chunks import data_chunks
+from preprocess.plan.digests import patch_digests
+from preprocess.plan.plan import make_plan
+from preprocess.plan.prompt import PromptWriter
+from preprocess.request.request import Inputs, Limits, parse_request
 from preprocess.settings import load_settings
+from tests.decoder.harness import Answer, Harness, greedy, make_settings
+from tests.support import media, readers
 
 TOKENS = 24
 

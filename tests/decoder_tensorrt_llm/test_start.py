@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from decoder.harness import make_settings
-from decoder_tensorrt_llm import double
-from decoder_tensorrt_llm.conftest import llm_arguments
-from engine import engines
-from engine.pytorch.pytorch_engine import PyTorchEngine
-from engine.settings import Settings
-from engine.tensorrt_llm.support import probe
-from engine.tensorrt_llm.tensorrt_llm_engine import TensorRTLLMEngine, create_engine
+
+from engines import create as engines
+from engines.pytorch.engine import PyTorchEngine
+from engines.settings import Settings
+from engines.tensorrt_llm.engine import TensorRTLLMEngine, create_engine
+from engines.tensorrt_llm.support import probe
+from tests.decoder.harness import make_settings
+from tests.decoder_tensorrt_llm import double
+from tests.decoder_tensorrt_llm.conftest import llm_arguments
 
 Place = Callable[..., Settings]
 

@@ -5,12 +5,13 @@ Only what it has learned so far is asked; its card says what it has not.
 
 from collections.abc import Iterator
 
-import accuracy
 import pytest
-from demo_checkpoint.evaluation import make_case
-from demo_checkpoint.served import look_at
+
+from build.demo_checkpoint.evaluation import make_case
+from build.demo_checkpoint.training.served import look_at
+from perf.checks import accuracy
 from qwen3_vl_client import Client
-from serving import Server
+from tests.support.serving import Server
 
 SEED = 11
 SECONDS = 4

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from demo_checkpoint.evaluation import (
+from safetensors.torch import load_file
+
+from build.demo_checkpoint.evaluation import (
     changed_checkpoint,
     in_reverse,
     make_case,
@@ -13,13 +15,12 @@ from demo_checkpoint.evaluation import (
     starting_later,
     without_deepstack,
 )
-from demo_checkpoint.export import export, published_weights
-from demo_checkpoint.model import LanguageModel, VisionTower
-from demo_checkpoint.served import look_at
-from demo_checkpoint.training import model_shape
-from demo_checkpoint.video import decode
-from preprocess.subtitles import read_subtitles
-from safetensors.torch import load_file
+from build.demo_checkpoint.export import export, published_weights
+from build.demo_checkpoint.model import LanguageModel, VisionTower
+from build.demo_checkpoint.training.served import look_at
+from build.demo_checkpoint.training.training import model_shape
+from build.demo_checkpoint.world.video import decode
+from preprocess.media.subtitles import read_subtitles
 
 
 def test_a_case_asks_each_kind_once_in_each_language() -> None:

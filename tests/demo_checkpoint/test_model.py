@@ -4,18 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
 import torch
-from demo_checkpoint.export import export, load_exported
-from demo_checkpoint.model import LanguageModel, VisionTower, patchify
-from demo_checkpoint.prompts import Batch, collate, encode, write_example
-from demo_checkpoint.questions import Line, Question, Track, Turn
-from demo_checkpoint.training import model_shape
-from demo_checkpoint.world import Thing
-from preprocess import subtitles
-from preprocess.messages import Attachment, Message, Text
-from preprocess.prompt import PromptMedium, PromptWriter
+
+from build.demo_checkpoint.export import export, load_exported
+from build.demo_checkpoint.model import LanguageModel, VisionTower, patchify
+from build.demo_checkpoint.training.prompts import Batch, collate, encode, write_example
+from build.demo_checkpoint.training.training import model_shape
+from build.demo_checkpoint.world.questions import Line, Question, Track, Turn
+from build.demo_checkpoint.world.world import Thing
+from preprocess.media import subtitles
+from preprocess.plan.prompt import PromptMedium, PromptWriter
+from preprocess.request.messages import Attachment, Message, Text
 from preprocess.settings import load_settings
+from tests.support import reference
 
 TIMESTAMPS = ("0.5", "2.5", "4.5")
 CIRCLE, NUMBER = Thing("shape", "circle", "red"), Thing("number", "42")

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from demo_checkpoint import wording
-from demo_checkpoint.questions import KINDS, Asker, Question, Track, Turn, is_right
-from demo_checkpoint.world import Thing
+
+from build.demo_checkpoint.world import wording
+from build.demo_checkpoint.world.questions import KINDS, Asker, Question, Track, Turn, is_right
+from build.demo_checkpoint.world.world import Thing
 
 RED, BLUE, STAR = Thing("shape", "circle", "red"), Thing("shape", "square", "blue"), Thing("shape", "star", "green")
 NUMBER = Thing("number", "47")

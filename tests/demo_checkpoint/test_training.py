@@ -6,13 +6,13 @@ from itertools import groupby, pairwise
 import numpy as np
 import pytest
 import torch
-from demo_checkpoint import telling, wording
-from demo_checkpoint.model import LanguageModel, Thought, Weights
-from demo_checkpoint.pool import BETWEEN_SCENES, NOTHING
-from demo_checkpoint.prompts import NOWHERE, Example, Tokens, collate, special, tokenizer, write_example
-from demo_checkpoint.questions import Asker, Line, Question, Track, Turn
-from demo_checkpoint.seeing import NOT_ASKED
-from demo_checkpoint.telling import (
+
+from build.demo_checkpoint.model import LanguageModel, Thought, Weights
+from build.demo_checkpoint.training import telling
+from build.demo_checkpoint.training.pool import BETWEEN_SCENES, NOTHING
+from build.demo_checkpoint.training.prompts import NOWHERE, Example, Tokens, collate, special, tokenizer, write_example
+from build.demo_checkpoint.training.seeing import NOT_ASKED
+from build.demo_checkpoint.training.telling import (
     LONGEST_SECONDS,
     TOKENS_A_QUESTION,
     Bank,
@@ -25,8 +25,10 @@ from demo_checkpoint.telling import (
     scatter,
     truth_of,
 )
-from demo_checkpoint.training import model_shape
-from demo_checkpoint.world import THING_INDEX, THINGS, Thing
+from build.demo_checkpoint.training.training import model_shape
+from build.demo_checkpoint.world import wording
+from build.demo_checkpoint.world.questions import Asker, Line, Question, Track, Turn
+from build.demo_checkpoint.world.world import THING_INDEX, THINGS, Thing
 
 WIDTH = model_shape().hidden * 3
 

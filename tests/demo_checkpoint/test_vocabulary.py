@@ -1,12 +1,13 @@
 """Words are tokens, digits are tokens, and everything else survives as bytes."""
 
 import pytest
-from demo_checkpoint.export import export
-from demo_checkpoint.model import LanguageModel, VisionTower
-from demo_checkpoint.training import model_shape
-from demo_checkpoint.vocabulary import build_tokenizer
-from demo_checkpoint.wording import texts_to_cover
 from transformers import AutoTokenizer
+
+from build.demo_checkpoint.export import export
+from build.demo_checkpoint.model import LanguageModel, VisionTower
+from build.demo_checkpoint.training.training import model_shape
+from build.demo_checkpoint.vocabulary import build_tokenizer
+from build.demo_checkpoint.world.wording import texts_to_cover
 
 
 @pytest.fixture(scope="module")

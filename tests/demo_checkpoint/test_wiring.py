@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from demo_checkpoint.model import LanguageModel, Thought
-from demo_checkpoint.prompts import SITES, Batch, collate, write_example
-from demo_checkpoint.questions import KINDS, Asker, track_of
-from demo_checkpoint.seeing import Attributes
-from demo_checkpoint.telling import truth_of
-from demo_checkpoint.training import model_shape
-from demo_checkpoint.wiring import ACTIVE, SLOTS, wire
-from demo_checkpoint.world import COLOURS, SHAPES, THING_INDEX, Thing
+
+from build.demo_checkpoint.model import LanguageModel, Thought
+from build.demo_checkpoint.training.prompts import SITES, Batch, collate, write_example
+from build.demo_checkpoint.training.seeing import Attributes
+from build.demo_checkpoint.training.telling import truth_of
+from build.demo_checkpoint.training.training import model_shape
+from build.demo_checkpoint.training.wiring import ACTIVE, SLOTS, wire
+from build.demo_checkpoint.world.questions import KINDS, Asker, track_of
+from build.demo_checkpoint.world.world import COLOURS, SHAPES, THING_INDEX, Thing
 
 NOTHING = -1
 TIMESTAMPS = ("0.3", "1.4", "2.6", "3.1")

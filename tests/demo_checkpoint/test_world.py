@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from demo_checkpoint.pool import BETWEEN_SCENES, NOTHING, truth_of_patch
-from demo_checkpoint.video import decode, encode
-from demo_checkpoint.world import (
+
+from build.demo_checkpoint.training.pool import BETWEEN_SCENES, NOTHING, truth_of_patch
+from build.demo_checkpoint.world.video import decode, encode
+from build.demo_checkpoint.world.world import (
     CELL,
     COLOURS,
     COLUMNS,

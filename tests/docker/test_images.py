@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from planner.profiles import ENGINES
+
+from build.gpu.planner.profiles import ENGINES
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
@@ -89,7 +90,7 @@ def test_what_is_written_is_for_the_images_user_only(dockerfile: Path) -> None:
 def test_the_servers_command_has_options_that_it_knows() -> None:
     (command,) = [text for name, text in instructions(ROOT / "docker" / "cpu.Dockerfile") if name == "CMD"]
     used = set(re.findall(r"--[a-z-]+", command))
-    script = [sys.executable, ROOT / "build" / "serve.py", "--help"]
+    script = [sys.executable, "-m", "build.serve", "--help"]
     known = subprocess.run(script, capture_output=True, text=True, check=True).stdout
     assert used <= set(re.findall(r"--[a-z-]+", known))
 

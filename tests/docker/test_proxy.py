@@ -18,7 +18,8 @@ import envoy
 import httpx2
 import pytest
 import yaml
-from server.triton import free_ports
+
+from build.serve.server.triton import free_ports
 
 CONFIGURATION = Path(__file__).parents[2] / "docker" / "proxy" / "envoy.yaml"
 ENVOY = Path(envoy.__file__).parent / "_bin" / "envoy"

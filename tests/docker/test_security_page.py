@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 import pytest
 import typer.main
+
+from build.serve.gate.settings import GateSettings
 from qwen3_vl_client.api.__main__ import app as api
 from qwen3_vl_client.web.__main__ import app as page
-from server.gate.settings import GateSettings
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "SECURITY.md").read_text()
@@ -29,7 +30,11 @@ def _default(parameter: click.Parameter) -> str:
 
 
 # What is taken where a stage's parameter is empty.
-WITHOUT = {"max_bytes_in_flight": "a quarter of the memory", "max_workers": "two for each core, 4 at least"}
+WITHOUT = {
+    "max_bytes_in_flight": "a quarter of the memory",
+    "max_decoding_bytes": "a quarter of the memory",
+    "max_workers": "two for each core, 4 at least",
+}
 
 
 def parameters(stage: str) -> dict[str, str]:

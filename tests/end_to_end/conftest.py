@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-import wire
-from checkpoint_factory import SHAPES, make_checkpoint
-from media import make_image, make_video
-from serving import Server
+
+from build.assemble.checkpoint_factory import SHAPES, make_checkpoint
+from tests.support import wire
+from tests.support.media import make_image, make_video
+from tests.support.serving import Server
 
 
 @pytest.fixture(scope="session")

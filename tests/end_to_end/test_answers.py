@@ -4,7 +4,8 @@ import json
 import subprocess
 
 import pytest
-import wire
+
+from tests.support import wire
 
 GREEDY = {"temperature": 0, "max_tokens": 12, "ignore_eos": True, "return_token_ids": True}
 

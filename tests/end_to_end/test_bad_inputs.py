@@ -7,9 +7,10 @@ import re
 import av
 import numpy as np
 import pytest
-import wire
-from media import make_image, make_video
 from PIL import Image
+
+from tests.support import wire
+from tests.support.media import make_image, make_video
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 

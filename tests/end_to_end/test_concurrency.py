@@ -3,8 +3,9 @@
 import random
 
 import pytest
-import wire
-from media import make_image, make_video
+
+from tests.support import wire
+from tests.support.media import make_image, make_video
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import wire
-from media import make_video
-from serving import Server
+
+from tests.support import wire
+from tests.support.media import make_video
+from tests.support.serving import Server
 
 LONG = {"temperature": 0, "max_tokens": 6000, "ignore_eos": True}
 SHORT = {"temperature": 0, "max_tokens": 4, "ignore_eos": True}
@@ -54,7 +55,7 @@ def test_client_is_killed_in_mid_generation(server, unharmed):
         f"request = wire.Request({server.grpc_url!r}, wire.question('Go on', sampling={LONG!r}))\n"
         "for _ in request: print('a piece', flush=True)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(wire.__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(wire.__file__).parents[2])}
     client = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment)
     client.stdout.readline()
     client.kill()

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import wire
-from media import make_video
-from serving import Server, assemble_checkpoint
+
+from tests.support import wire
+from tests.support.media import make_video
+from tests.support.serving import Server, assemble_checkpoint
 
 SAMPLING = {"temperature": 0, "max_tokens": 4, "ignore_eos": True}
 CREDITS = 4
@@ -19,7 +20,7 @@ GATED_DECODING = """
 import preprocess.chunks, time
 from pathlib import Path
 
-_decode_frames = preprocess.chunks.decode_frames
+_decode_frames = preprocess.chunks.chunks.decode_frames
 
 def _gated(*arguments):
     for number, picture in enumerate(_decode_frames(*arguments)):
@@ -27,7 +28,7 @@ def _gated(*arguments):
             time.sleep(0.01)
         yield picture
 
-preprocess.chunks.decode_frames = _gated
+preprocess.chunks.chunks.decode_frames = _gated
 """
 
 GATED_ENGINE = """

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-import wire
-from serving import Server
+
+from tests.support import wire
+from tests.support.serving import Server
 
 ALICE, BOB = {"cache_salt": "alice"}, {"cache_salt": "bob"}
 SHORT = {"temperature": 0, "max_tokens": 4, "ignore_eos": True, "return_token_ids": True}

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-import wire
-from serving import Server
+
+from tests.support import wire
+from tests.support.serving import Server
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 

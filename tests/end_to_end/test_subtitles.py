@@ -6,8 +6,9 @@ import threading
 from pathlib import Path
 
 import pytest
-import wire
-from media import make_video
+
+from tests.support import wire
+from tests.support.media import make_video
 
 SRT = b"1\n00:00:00,500 --> 00:00:01,000\nMind the gap.\n\n2\n00:00:01,500 --> 00:00:02,000\nStand clear.\n"
 

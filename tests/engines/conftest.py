@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoint_factory import make_checkpoint
-from engines.configurations import settings
-from export_vision import INPUTS
-from planner.models import find_model
-from planner.planning import Plan, make_plan
-from planner.profiles import find_profile
-from repository import assemble
-from vision_tower import VisionConfig
+
+from build.assemble.checkpoint_factory import make_checkpoint
+from build.assemble.export_vision import INPUTS
+from build.assemble.repository import assemble
+from build.assemble.vision_tower import VisionConfig
+from build.gpu.configurations import settings
+from build.gpu.planner.models import find_model
+from build.gpu.planner.planning import Plan, make_plan
+from build.gpu.planner.profiles import find_profile
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Check the vision towers of the published sizes with random weights, without a GPU; not part of the tests.
 
-    PYTHONPATH=build:tests:model_repository/video_preprocess/1 python tests/engines/published_shapes.py 2B 4B 8B
+    python -m tests.engines.published_shapes 2B 4B 8B
 
 For each size: the exported graph and the typed ones pass ONNX's checker and shape inference, the float32 one equals
 transformers' tower within 1e-4, the typed ones use only what TensorRT documents. Needs about 10 GB of memory and disk.
@@ -15,17 +15,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import reference  # noqa: F401  lets transformers import beside a CPU build of PyTorch
+
+import tests.support.torchvision_operators  # noqa: F401  before transformers  # isort: skip
 import torch
-from checkpoint_factory import make_checkpoint
-from export_vision import INPUTS, export_vision
-from planner.models import published_sizes
-from preprocess.settings import load_settings
-from preprocess.vision_positions import vision_positions
 from safetensors.torch import save_file
-from tensorrt_vision.graph import write_typed_graph
-from test_graph import CONSTANT_INPUTS, TENSORRT_OPERATORS, TENSORRT_TYPES
 from transformers import Qwen3VLVisionConfig, Qwen3VLVisionModel
+
+from build.assemble.checkpoint_factory import make_checkpoint
+from build.assemble.export_vision import INPUTS, export_vision
+from build.gpu.planner.models import published_sizes
+from build.gpu.tensorrt_vision.graph import write_typed_graph
+from preprocess.chunks.vision_positions import vision_positions
+from preprocess.settings import load_settings
+from tests.engines.test_graph import CONSTANT_INPUTS, TENSORRT_OPERATORS, TENSORRT_TYPES
 
 FRAMES, ROWS, COLUMNS = 2, 12, 16
 

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from engine.settings import read_settings
-from engines.build import SAMPLE_VIDEO, Build, steps
-from engines.configurations import gpu_configurations, plan_bands, server_options, settings
-from engines.deployment import bound_images, deploy
-from engines.frames import real_chunks
-from engines.llm_arguments import llm_arguments
-from engines.steps import Step, run_steps
 from google.protobuf import text_format
-from planner.models import find_model, published_sizes
-from planner.planning import Plan, make_plan
-from planner.profiles import ENGINES, find_profile, profiles
-from repository import configurations
-from tensorrt_vision.check import check_features
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+
+from build.assemble.repository import configurations
+from build.gpu.build import SAMPLE_VIDEO, Build, steps
+from build.gpu.configurations import gpu_configurations, plan_bands, server_options, settings
+from build.gpu.deployment import bound_images, deploy
+from build.gpu.frames import real_chunks
+from build.gpu.llm_arguments import llm_arguments
+from build.gpu.planner.models import find_model, published_sizes
+from build.gpu.planner.planning import Plan, make_plan
+from build.gpu.planner.profiles import ENGINES, find_profile, profiles
+from build.gpu.steps import Step, run_steps
+from build.gpu.tensorrt_vision.check import check_features
+from engines.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,8 +105,8 @@ def test_triton_s_pool_holds_what_is_on_its_way_to_the_engine_and_nothing_else(p
 
 def test_dry_run_needs_no_checkpoint_and_says_what_does_not_fit(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "engines", *arguments, "--output", str(tmp_path / "output"), "--dry-run"]
-        environment = {"PYTHONPATH": str(ROOT / "build"), "PATH": "/usr/bin:/bin"}
+        command = [sys.executable, "-m", "build.gpu", *arguments, "--output", str(tmp_path / "output"), "--dry-run"]
+        environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
         return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     built = run("--gpu", "h100", "--model", "8B")

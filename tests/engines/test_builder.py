@@ -8,10 +8,11 @@ from typing import Any
 
 import onnxruntime
 import pytest
-from engines.configurations import plan_bands
-from engines.quantise import MODELOPT, check_quantised, quantise
-from planner.profiles import find_profile, profiles
-from tensorrt_vision.builder import BuildError, _profile, require_tensorrt
+
+from build.gpu.configurations import plan_bands
+from build.gpu.planner.profiles import find_profile, profiles
+from build.gpu.quantise import MODELOPT, check_quantised, quantise
+from build.gpu.tensorrt_vision.builder import BuildError, _profile, require_tensorrt
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +66,7 @@ def test_a_build_stops_where_it_needs_a_gpu_and_goes_on_from_there(checkpoint: P
         "--output",
         str(tmp_path),
     ]
-    environment = {"PYTHONPATH": str(ROOT / "build"), "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     first, second = (
         subprocess.run(command, env=environment, capture_output=True, text=True, check=False) for _ in range(2)
     )

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import tritonclient.grpc
-import wire
-from engines.__main__ import main
-from engines.manifest import check_manifest, this_machine
 from google.protobuf import text_format
-from serving import Server
 from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from build.gpu.__main__ import main
+from build.gpu.manifest import check_manifest, this_machine
+from tests.support import wire
+from tests.support.serving import Server
 
 
 def test_a_cpu_build_answers(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gpu_script
-import gpu_vision
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from vision_tower import VisionTower
+
+from build.assemble.vision_tower import VisionTower
+from perf import gpu_vision
+from tests.support import gpu_script
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")
 def test_the_measurement_works_and_gives_no_figure_without_a_gpu() -> None:
-    tried = gpu_script.run("gpu_vision.py", "--size", "tiny")
+    tried = gpu_script.run("gpu_vision", "--size", "tiny")
     assert tried.returncode == 0, tried.stderr
     for way in ("PyTorch, bf16", "torch.compile, bf16", "ONNX Runtime, fp16"):
         assert tried.stdout.count(way) == len(gpu_vision.TINY_GRIDS)
     assert "No GPU figure exists until it runs on a GPU." in tried.stdout
     assert not (gpu_script.RESULTS / "bench-gpu-vision.json").exists()
-    refused = gpu_script.run("gpu_vision.py")
+    refused = gpu_script.run("gpu_vision")
     assert refused.returncode == 1
     assert "no GPU: PyTorch sees none" in refused.stderr
 

@@ -8,9 +8,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, shape_inference
 from onnx.reference import ReferenceEvaluator
-from tensorrt_vision.builder import BuildError
-from tensorrt_vision.check import check_features
-from tensorrt_vision.graph import ELEMENT_TYPES, write_typed_graph
+
+from build.gpu.tensorrt_vision.builder import BuildError
+from build.gpu.tensorrt_vision.check import check_features
+from build.gpu.tensorrt_vision.graph import ELEMENT_TYPES, write_typed_graph
 
 Chunk = dict[str, np.ndarray[Any, Any]]
 MakeChunk = Callable[[int, int], Chunk]

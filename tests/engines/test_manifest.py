@@ -7,10 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from engines.manifest import Machine, ManifestError, check_manifest, this_machine, write_manifest
-from planner.models import find_model
-from planner.planning import Plan, make_plan
-from planner.profiles import find_profile
+
+from build.gpu.manifest import Machine, ManifestError, check_manifest, this_machine, write_manifest
+from build.gpu.planner.models import find_model
+from build.gpu.planner.planning import Plan, make_plan
+from build.gpu.planner.profiles import find_profile
 
 HERE = Machine(gpu="NVIDIA GeForce RTX 4090 D", compute_capability="8.9", tensorrt="10.14.1.48")
 
@@ -75,8 +76,8 @@ def test_changed_and_missing_files_are_refused_by_name(repository: Path) -> None
 
 def test_serving_refuses_what_was_not_built_before_it_starts_anything(tmp_path: Path) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "engines.serve", str(tmp_path)],
-        env={"PYTHONPATH": str(Path(__file__).parents[2] / "build"), "PATH": "/usr/bin:/bin"},
+        [sys.executable, "-m", "build.serve.serve_built", str(tmp_path)],
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=False,
@@ -87,7 +88,8 @@ def test_serving_refuses_what_was_not_built_before_it_starts_anything(tmp_path: 
 
 def test_serving_needs_none_of_what_building_does() -> None:
     """The GPU server's image has what its stages import."""
-    code = "import engines.serve, sys; print({'onnx', 'onnxruntime', 'torch', 'tritonclient'} & set(sys.modules))"
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2] / "build"), "PATH": "/usr/bin:/bin"}
+    code = "import build.serve.serve_built, sys;"
+    code += "print({'onnx', 'onnxruntime', 'torch', 'tritonclient'} & set(sys.modules))"
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
+
 from qwen3_vl_client.front.connections import Bounds, configured
 
 

@@ -13,14 +13,15 @@ from typing import Any
 
 import httpx2
 import pytest
-from front.stack import connected, head, hears, served
 from pydantic import BaseModel, ValidationError
+
 from qwen3_vl_client.api import Settings, create_app
 from qwen3_vl_client.api.chat_request import ChatRequest
 from qwen3_vl_client.front.bodies import HeldBodies, InvalidBodyError, read_json
 from qwen3_vl_client.front.refusals import RefusedError
 from qwen3_vl_client.web.app import create_app as create_page
 from qwen3_vl_client.web.settings import Settings as PageSettings
+from tests.front.stack import connected, head, hears, served
 
 MIB = 2**20
 JSON = {"content-type": "application/json"}

@@ -17,9 +17,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from front.stack import answer, connected, head, hears, served
+
+from build.serve.server.triton import free_ports
 from qwen3_vl_client.front.connections import Bounds
-from server.triton import free_ports
+from tests.front.stack import answer, connected, head, hears, served
 
 HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Half: "
 MIB = 2**20
@@ -311,7 +312,7 @@ def test_chunks_of_a_usual_size_are_read(url: str) -> None:
 COMMAND = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from front.test_connections import app
+from tests.front.test_connections import app
 from qwen3_vl_client.front.connections import serve
 serve(app, "127.0.0.1", int(sys.argv[2]))
 """
@@ -323,7 +324,7 @@ def program(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     (port,) = free_ports("127.0.0.1", 1)
     log = tmp_path / "log"
     few = ("sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh")
-    command = (*few, sys.executable, "-c", COMMAND, str(Path(__file__).parents[1]), str(port))
+    command = (*few, sys.executable, "-c", COMMAND, str(Path(__file__).parents[2]), str(port))
     with log.open("wb") as written:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         process = subprocess.Popen(command, stdout=written, stderr=written, env=environment)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from front.stack import served
+
 from qwen3_vl_client.api import Settings, create_app
 from qwen3_vl_client.web.app import create_app as create_page
 from qwen3_vl_client.web.settings import Settings as PageSettings
+from tests.front.stack import served
 
 NOWHERE = "127.0.0.1:9"
 CONTENT = bytes(range(256)) * 40

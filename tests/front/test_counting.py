@@ -9,12 +9,13 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from front.stack import served
+
 from qwen3_vl_client.api import Settings, create_app
 from qwen3_vl_client.api import services as api_services
 from qwen3_vl_client.web import services as page_services
 from qwen3_vl_client.web.app import create_app as create_page
 from qwen3_vl_client.web.settings import Settings as PageSettings
+from tests.front.stack import served
 
 NOWHERE = "127.0.0.1:9"
 FILE = "/file-" + "0" * 32

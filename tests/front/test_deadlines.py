@@ -10,11 +10,12 @@ from typing import Any
 import grpc
 import httpx2
 import pytest
-from front.stack import served
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
 from qwen3_vl_client.api import Settings, create_app
 from qwen3_vl_client.web.app import create_app as create_page
 from qwen3_vl_client.web.settings import Settings as PageSettings
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tests.front.stack import served
 
 WORDS = "video[0] cannot be read: its decoder made no progress"
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from disks import filled, make_read_only, small_disk
-from front.stack import served
+
 from qwen3_vl_client.api import Settings, create_app
 from qwen3_vl_client.summaries.journal import Journal
 from qwen3_vl_client.uploads import DiskFull, StoredFile, Uploads
 from qwen3_vl_client.web.app import create_app as create_page
 from qwen3_vl_client.web.settings import Settings as PageSettings
+from tests.front.stack import served
+from tests.support.disks import filled, make_read_only, small_disk
 
 MIB = 2**20
 NOWHERE = "127.0.0.1:9"

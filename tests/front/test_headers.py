@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import httpx2
 import pytest
-from front.stack import served
+
 from qwen3_vl_client.api import Settings, create_app
+from tests.front.stack import served
 
 ANN = {"authorization": "Bearer key-of-ann"}
 

@@ -7,9 +7,10 @@ import socket
 import httpx2
 import pytest
 from fastapi import FastAPI, Request
-from front.stack import served
+
 from qwen3_vl_client.api import Settings
 from qwen3_vl_client.front.hosts import Hosts
+from tests.front.stack import served
 
 ANN = {"authorization": "Bearer key-of-ann"}
 FOREIGN = [

@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx2
 import openai
-from front.stack import served
+
 from qwen3_vl_client.api import Settings, create_app
+from tests.front.stack import served
 
 NOWHERE = "127.0.0.1:9"
 COUNT = 300_000

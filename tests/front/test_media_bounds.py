@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from front.stack import served
+
 from qwen3_vl_client import InvalidRequest, NotFound, media
 from qwen3_vl_client.api import Settings, create_app
 from qwen3_vl_client.api.fetch import Fetcher
@@ -20,6 +20,7 @@ from qwen3_vl_client.api.media_references import MediaReferences
 from qwen3_vl_client.uploads import StoredFile, Uploads
 from qwen3_vl_client.web.asked import Question
 from qwen3_vl_client.web.conversation import messages
+from tests.front.stack import served
 
 NOWHERE = "127.0.0.1:9"
 SPARSE_BYTES = 1_900_000_000

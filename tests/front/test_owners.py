@@ -15,7 +15,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from front.stack import served
+from typer.testing import CliRunner
+
 from qwen3_vl_client import AsyncClient
 from qwen3_vl_client.api import Settings, create_app
 from qwen3_vl_client.api.keys import Guesses
@@ -28,7 +29,7 @@ from qwen3_vl_client.front.sweeping import sweeping
 from qwen3_vl_client.options import Timeouts
 from qwen3_vl_client.web.app import create_app as create_page
 from qwen3_vl_client.web.settings import Settings as PageSettings
-from typer.testing import CliRunner
+from tests.front.stack import served
 
 CHAT = {"model": "qwen3-vl", "messages": [{"role": "user", "content": "Hello"}]}
 

@@ -17,11 +17,12 @@ import av
 import httpx2
 import numpy as np
 import pytest
-from media import make_video
 from PIL import Image
-from processes import descendants
+
 from qwen3_vl_client import NotFound
 from qwen3_vl_client.web.pictures import Pictures, TooManyPictures
+from tests.support.media import make_video
+from tests.support.processes import descendants
 
 Result = TypeVar("Result")
 

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from front.stack import connected, served
+
 from qwen3_vl_client.api import Settings, create_app
 from qwen3_vl_client.front.connections import Bounds
+from tests.front.stack import connected, served
 
 NOWHERE = "127.0.0.1:9"
 MIB = 2**20

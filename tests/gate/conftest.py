@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import wire
-from checkpoint_factory import SHAPES, make_checkpoint
-from gate.doors import Doors, opened
-from media import make_video
-from serving import Server
+
+from build.assemble.checkpoint_factory import SHAPES, make_checkpoint
+from tests.gate.doors import Doors, opened
+from tests.support import wire
+from tests.support.media import make_video
+from tests.support.serving import Server
 
 
 @pytest.fixture(scope="session")

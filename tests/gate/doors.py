@@ -12,11 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
-from server.gate.process import Gate
-from server.gate.settings import GateSettings
-from server.triton import free_ports
-from serving import Server
 from tritonclient.grpc import service_pb2
+
+from build.serve.gate.process import Gate
+from build.serve.gate.settings import GateSettings
+from build.serve.server.triton import free_ports
+from tests.support.serving import Server
 
 SERVICE = "/inference.GRPCInferenceService/"
 LONG = {"temperature": 0, "max_tokens": 6000, "ignore_eos": True}

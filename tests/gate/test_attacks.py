@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import grpc
 import pytest
-import wire
-from gate.doors import LONG, SERVICE, asked, call, fetch, opened, string, tell
+
 from qwen3_vl_client import Client, ResourceExhausted
+from tests.gate.doors import LONG, SERVICE, asked, call, fetch, opened, string, tell
+from tests.support import wire
 
 STREAM = f"{SERVICE}ModelStreamInfer"
 

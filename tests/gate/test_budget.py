@@ -1,7 +1,8 @@
 """What is held is counted, and given back."""
 
 import pytest
-from server.gate.budget import Budget, FullError, allocated_bytes
+
+from build.serve.gate.budget import Budget, FullError, allocated_bytes
 
 
 def test_requests_together_hold_no_more_than_the_budget():

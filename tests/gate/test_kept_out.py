@@ -5,9 +5,10 @@ import json
 
 import grpc
 import pytest
-import wire
-from gate.doors import asked, call, fetch, string, tell
 from tritonclient.grpc import service_pb2
+
+from tests.gate.doors import asked, call, fetch, string, tell
+from tests.support import wire
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 

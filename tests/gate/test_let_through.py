@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-import wire
-from gate.doors import LONG, call, fetch
-from load import analyzer
-from load.analyzer import Load, Scenario
-from load.target import Target
-from qwen3_vl_client import Client
 from tritonclient.grpc import service_pb2
+
+from perf.load import analyzer
+from perf.load.analyzer import Load, Scenario
+from perf.load.target import Target
+from qwen3_vl_client import Client
+from tests.gate.doors import LONG, call, fetch
+from tests.support import wire
 
 MODELS = ("qwen3_vl", "decoder", "vision_encoder", "video_preprocess")
 GREEDY = {"temperature": 0, "max_tokens": 24, "ignore_eos": True, "return_token_ids": True}

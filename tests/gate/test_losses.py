@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from server.gate import losses
-from server.gate.losses import Losses, Waiting
+
+from build.serve.gate import losses
+from build.serve.gate.losses import Losses, Waiting
 
 
 @pytest.fixture

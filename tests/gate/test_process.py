@@ -10,13 +10,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-import server.gate
-import wire
-from gate.doors import LONG, asked, fetch, opened, settings, string, tell
-from server.gate.process import Gate, GateError
-from server.gate.settings import GateSettings
 
-BUILD = Path(server.gate.__file__).parents[2]
+import build.serve.gate
+from build.serve.gate.process import Gate, GateError
+from build.serve.gate.settings import GateSettings
+from tests.gate.doors import LONG, asked, fetch, opened, settings, string, tell
+from tests.support import wire
+
+BUILD = Path(build.serve.gate.__file__).parents[3]
 
 
 def wait_gone(pid: int) -> None:
@@ -66,7 +67,7 @@ def test_it_ends_with_its_parent(triton, log):
     chosen = settings(triton)
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from server.gate.process import Gate; from server.gate.settings import GateSettings\n"
+        "from build.serve.gate.process import Gate; from build.serve.gate.settings import GateSettings\n"
         f"gate = Gate(GateSettings.from_json({chosen.to_json()!r}), Path({str(log)!r})); gate.start()\n"
         "print(gate.pid, flush=True); time.sleep(600)\n"
     )

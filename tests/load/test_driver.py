@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 
 import pytest
-from load import driver
-from load.driver import Outcome
-from load.workload import Request, greedy
+
+from perf.load import driver
+from perf.load.driver import Outcome
+from perf.load.workload import Request, greedy
 from qwen3_vl_client import Answer, ResourceExhausted, TextDelta, Timings, Usage
 
 ANSWER = Answer("ab", "length", Usage(completion_tokens=2, seconds={"decoder.prefill": 0.1}), Timings(), "id")

@@ -6,11 +6,12 @@ import random
 from pathlib import Path
 
 import pytest
-from load.analyzer import AnalyzerError, binary, percentiles, read_profile
-from load.knee import knee
-from load.metrics import parse_blocks_held, parse_counters, parse_decoded_tokens
-from load.sweep import stage_means
-from load.trend import trend
+
+from perf.load.analyzer import AnalyzerError, binary, percentiles, read_profile
+from perf.load.knee import knee
+from perf.load.metrics import parse_blocks_held, parse_counters, parse_decoded_tokens
+from perf.load.sweep import stage_means
+from perf.load.trend import trend
 
 
 def noisy(growth_per_request: float, count: int = 400) -> list[float]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load import page
+
+from perf.load import page
 
 RUN = {
     "requests_per_second": 2.0,

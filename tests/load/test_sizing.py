@@ -1,7 +1,8 @@
 """From a sweep to a number of GPUs."""
 
 import pytest
-from load.sizing import Pace, gpus, pace, table
+
+from perf.load.sizing import Pace, gpus, pace, table
 
 
 def run(rate: float, p50: float, p95: float, scenario: str = "ensemble") -> dict[str, object]:

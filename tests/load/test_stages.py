@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from load import analyzer, scenarios
-from load.alone import stages_alone
-from load.analyzer import Load, Scenario
-from load.metrics import read_counters
-from load.sweep import NO_CACHES, encoder_scenario
-from load.target import Target
+
+from perf.load import analyzer, scenarios
+from perf.load.alone import stages_alone
+from perf.load.analyzer import Load, Scenario
+from perf.load.metrics import read_counters
+from perf.load.sweep import NO_CACHES, encoder_scenario
+from perf.load.target import Target
 
 
 @pytest.fixture(scope="module")

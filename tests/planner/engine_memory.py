@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from checkpoint_factory import Shape, make_checkpoint
-from decoder.harness import make_settings
-from engine.protocol import Event, PromptPiece, Request, Tokens
-from engine.pytorch.pytorch_engine import create_engine
-from engine.sampling_parameters import SamplingParameters
+
+from build.assemble.checkpoint_factory import Shape, make_checkpoint
+from engines.protocol import Event, PromptPiece, Request, Tokens
+from engines.pytorch.engine import create_engine
+from engines.sampling_parameters import SamplingParameters
+from tests.decoder.harness import make_settings
 
 STEP_TOKENS = 256
 SHAPE = Shape(

@@ -7,10 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from planner.memory import step_activation_bytes
-from planner.models import find_model
-from planner.profiles import find_profile
-from planner.weights import decoder_bytes, kv_bytes_per_token
+from build.gpu.planner.memory import step_activation_bytes
+from build.gpu.planner.models import find_model
+from build.gpu.planner.profiles import find_profile
+from build.gpu.planner.weights import decoder_bytes, kv_bytes_per_token
 
 ROOT = Path(__file__).parents[2]
 CONTEXTS = (1024, 2048, 3072, 4096)

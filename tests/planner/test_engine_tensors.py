@@ -6,20 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint_factory import make_checkpoint
-from engine.checkpoint import read_model_config
-from engine.pytorch import kept_states
-from engine.pytorch.kv_cache import KVCache
-from engine.pytorch.linear import Grouped4Bit, Int4Linear
-from engine.settings import read_settings
-from engines.configurations import PYTORCH_NAMES
 from google.protobuf import text_format
-from planner import memory
-from planner.models import find_model
-from planner.profiles import PYTORCH_KV_CACHE, PYTORCH_WEIGHTS
-from planner.weights import kv_bytes_per_token, tensor_bytes
-from repository import configurations
 from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from build.assemble.checkpoint_factory import make_checkpoint
+from build.assemble.repository import configurations
+from build.gpu.configurations import PYTORCH_NAMES
+from build.gpu.planner import memory
+from build.gpu.planner.models import find_model
+from build.gpu.planner.profiles import PYTORCH_KV_CACHE, PYTORCH_WEIGHTS
+from build.gpu.planner.weights import kv_bytes_per_token, tensor_bytes
+from engines.checkpoint import read_model_config
+from engines.pytorch.cache.kv_cache import KVCache
+from engines.pytorch.model import layer_cache as kept_states
+from engines.pytorch.model.linear import Grouped4Bit, Int4Linear
+from engines.settings import read_settings
 
 TORCH = {"bf16": torch.bfloat16, "int8": torch.int8}
 

@@ -3,12 +3,13 @@ from math import prod
 from pathlib import Path
 
 import pytest
-import reference  # noqa: F401  lets transformers import beside a CPU build of PyTorch
 import torch
-from checkpoint_factory import SHAPES, make_checkpoint
-from planner.models import find_model, published_sizes, safetensors_shapes
-from planner.weights import decoder_bytes, kv_bytes_per_token, vision_bytes
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+from build.assemble.checkpoint_factory import SHAPES, make_checkpoint
+from build.gpu.planner.models import find_model, published_sizes, safetensors_shapes
+from build.gpu.planner.weights import decoder_bytes, kv_bytes_per_token, vision_bytes
+from tests.support import reference  # noqa: F401  lets transformers import beside a CPU build of PyTorch
 
 
 @pytest.mark.parametrize("size", ["2B", "4B", "8B", "32B"])

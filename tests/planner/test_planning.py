@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from planner.models import find_model, published_sizes
-from planner.planning import Plan, Refusal, make_plan, max_context, video_seconds
-from planner.profiles import find_profile, profiles
-from planner.report import describe, precision_table, table
-from planner.vision_profiles import bands
+
+from build.gpu.planner.models import find_model, published_sizes
+from build.gpu.planner.planning import Plan, Refusal, make_plan, max_context, video_seconds
+from build.gpu.planner.profiles import find_profile, profiles
+from build.gpu.planner.report import describe, precision_table, table
+from build.gpu.planner.vision_profiles import bands
 
 BUILD = Path(__file__).parents[2] / "build"
 COMBINATIONS = list(itertools.product(profiles(), published_sizes()))
@@ -128,7 +129,7 @@ def test_documented_tables_are_what_the_planner_says() -> None:
 def test_command_line_prints_a_plan_and_refuses_what_does_not_fit() -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, str(BUILD / "plan.py"), *arguments], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "build.gpu.plan", *arguments], capture_output=True, text=True, check=False
         )
 
     fits = run("--gpu", "h100", "--model", "Qwen/Qwen3-VL-4B-Instruct", "--context", "262144")

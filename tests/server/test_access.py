@@ -15,13 +15,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-import wire
-from processes import descendants, shared_memory_of
-from server import concealed
-from server.access import CONTROL_HEADER, Access
-from server.triton import STAGES
-from serving import Server
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from build.serve.server import concealed
+from build.serve.server.access import CONTROL_HEADER, Access
+from build.serve.server.triton import STAGES
+from tests.support import wire
+from tests.support.processes import descendants, shared_memory_of
+from tests.support.serving import Server
 
 CONTROL = {
     "RepositoryIndex": service_pb2.RepositoryIndexRequest(),

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-import wire
-from gate.doors import fetch
-from server.doors import warnings
-from server.gate_keeper import GateOptions
-from server.triton import Endpoints
-from serving import Server
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from build.serve.doors import warnings
+from build.serve.gate_keeper import GateOptions
+from build.serve.server.triton import Endpoints
+from tests.gate.doors import fetch
+from tests.support import wire
+from tests.support.serving import Server
 
 
 @pytest.fixture(scope="module")

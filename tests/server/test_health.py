@@ -8,10 +8,11 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from server import health
-from server.log_file import open_log, trim_log
-from server.supervisor import Status
-from server.triton import free_ports
+
+from build.serve.server.log_file import open_log, trim_log
+from build.serve.server.triton import free_ports
+from build.serve.supervisor import health
+from build.serve.supervisor.supervisor import Status
 
 
 @pytest.fixture

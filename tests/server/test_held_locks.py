@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import wire
-from server.supervisor import SERVER
-from server.triton import STAGES
-from serving import Server
+
+from build.serve.server.triton import STAGES
+from build.serve.supervisor.supervisor import SERVER
+from tests.support import wire
+from tests.support.serving import Server
 
 DYING = Path(__file__).parent / "dying_stage.py"
 

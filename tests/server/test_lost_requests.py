@@ -12,12 +12,13 @@ from pathlib import Path
 
 import grpc
 import pytest
-import wire
-from gate.doors import asked, fetch, string, tell
-from qwen3_vl_client import Client, ServerUnavailable
-from server.gate_keeper import GateOptions
-from serving import Server
 from tritonclient.grpc import service_pb2
+
+from build.serve.gate_keeper import GateOptions
+from qwen3_vl_client import Client, ServerUnavailable
+from tests.gate.doors import asked, fetch, string, tell
+from tests.support import wire
+from tests.support.serving import Server
 
 # Longer than a test waits.
 LONG = 600

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from server.prerequisites import (
+
+from build.serve.server.prerequisites import (
     PrerequisiteError,
     check_disk,
     check_platform,
@@ -15,7 +16,7 @@ from server.prerequisites import (
     check_shared_memory,
     find_libpython,
 )
-from server.triton import free_ports
+from build.serve.server.triton import free_ports
 
 ROOT = Path(__file__).parents[2]
 

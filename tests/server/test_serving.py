@@ -16,11 +16,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import wire
-from processes import descendants, is_gone, shared_memory_of
-from server.supervisor import Limits, ServerError
-from server.triton import STAGES, free_ports
-from serving import Server
+
+from build.serve.server.triton import STAGES, free_ports
+from build.serve.supervisor.supervisor import Limits, ServerError
+from tests.support import wire
+from tests.support.processes import descendants, is_gone, shared_memory_of
+from tests.support.serving import Server
 
 ROOT = Path(__file__).parents[2]
 # A stage that hangs is found out soon; toys are never busy.
@@ -161,11 +162,11 @@ def test_nothing_is_left(toy_stages):
 
 @pytest.fixture
 def serving(tmp_path):
-    """`build/serve.py` with toy stages as a process of its own, once it is ready."""
+    """`python -m build.serve` with toy stages as a process of its own, once it is ready."""
     (tmp_path / "config.json").write_text("{}")
     http, grpc, metrics, health = free_ports("127.0.0.1", 4)
     ports = f"--http-port {http} --grpc-port {grpc} --metrics-port {metrics} --health-port {health}".split()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "build"), "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     command = [sys.executable, Path(__file__).parent / "toy_serve.py", "--model", tmp_path]
     command += ["--repository", tmp_path / "repository", *ports]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -203,7 +204,7 @@ def test_a_supervisor_that_is_killed_leaves_no_server(serving):
 
 def test_port_that_is_taken_is_named(serving, tmp_path):
     _, grpc = serving
-    command = [sys.executable, ROOT / "build" / "serve.py", "--model", tmp_path, "--grpc-port", str(grpc)]
+    command = [sys.executable, "-m", "build.serve", "--model", tmp_path, "--grpc-port", str(grpc)]
     second = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert second.returncode == 1
     assert f"port {grpc} of 127.0.0.1 cannot be used" in second.stderr

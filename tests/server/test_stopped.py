@@ -12,11 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-import wire
-from processes import is_gone
-from server.gate_keeper import GateOptions
-from server.stopped import Stopped
-from serving import Server
+
+from build.serve.gate_keeper import GateOptions
+from build.serve.supervisor.stopped import Stopped
+from tests.support import wire
+from tests.support.processes import is_gone
+from tests.support.serving import Server
 
 SHORT = wire.question("hi", sampling={"max_tokens": 1})
 

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 
 import pytest
-from server.api import ApiError
-from server.process import Stub
-from server.supervisor import Backoff, Limits, ServerError, Supervisor
-from server.triton import ENSEMBLE, STAGES
+
+from build.serve.server.api import ApiError
+from build.serve.server.process import Stub
+from build.serve.server.triton import ENSEMBLE, STAGES
+from build.serve.supervisor.supervisor import Backoff, Limits, ServerError, Supervisor
 
 LIMITS = Limits(watch_seconds=0.01, probe_seconds=0.02, silence_seconds=0.5, max_backoff_seconds=0.2)
 

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from server import triton
-from server.triton import Endpoints, Installation
+
+from build.serve.server import triton
+from build.serve.server.triton import Endpoints, Installation
 
 
 @pytest.mark.parametrize(

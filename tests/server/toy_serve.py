@@ -1,4 +1,4 @@
-"""`build/serve.py` with toy stages: a process that a test can send signals to.
+"""`python -m build.serve` with toy stages: a process that a test can send signals to.
 
 python toy_serve.py --model FOLDER ...
 """
@@ -6,9 +6,9 @@ python toy_serve.py --model FOLDER ...
 import sys
 import types
 
-import serve
-from conftest import assemble_toys
+from build.serve import __main__ as serve
+from tests.server.conftest import assemble_toys
 
 # It is imported when it is needed.
-sys.modules["repository"] = types.SimpleNamespace(assemble=assemble_toys)
+sys.modules["build.assemble.repository"] = types.SimpleNamespace(assemble=assemble_toys)
 sys.exit(serve.main())

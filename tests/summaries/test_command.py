@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from client.scripted import ROOT, ScriptedServer
+
 from qwen3_vl_client import Client, Summary, SummaryOptions
 from qwen3_vl_client.summaries import Cut, Merged, PartDone
+from tests.client.scripted import ROOT, ScriptedServer
 
 
 @pytest.fixture(scope="module")

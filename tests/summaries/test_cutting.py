@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from qwen3_vl_client.summaries.cutting import Part, _nearest, cut
 
 seconds = st.floats(1, 50_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from qwen3_vl_client.summaries.grouping import grouped, shortened
 from qwen3_vl_client.summaries.notes import Note
 from qwen3_vl_client.summaries.prompts import merge_question

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from qwen3_vl_client.summaries import journals_of, sweep_journals
 from qwen3_vl_client.summaries.journal import Journal
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from qwen3_vl_client.summaries.cutting import Part
 from qwen3_vl_client.summaries.notes import Chapter, Note, read_merged, read_part
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from qwen3_vl_client import InternalError, InvalidRequest, ResourceExhausted
 from qwen3_vl_client.summaries import (
     Cut,
@@ -19,7 +20,7 @@ from qwen3_vl_client.summaries import (
     SummaryOptions,
     summarize,
 )
-from summaries.narrator import Narrator
+from tests.summaries.narrator import Narrator
 
 
 def run(narrator: Any, **options: Any) -> list[SummaryEvent]:

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import media
 import pytest
-import readers
-from checkpoint_factory import make_checkpoint
-from preprocess.media import Library
-from preprocess.prompt import PromptWriter
+
+from build.assemble.checkpoint_factory import make_checkpoint
+from preprocess.media.library import Library
+from preprocess.plan.prompt import PromptWriter
 from preprocess.service import Parameters, Service
 from preprocess.settings import Settings, load_settings
-from recipient import Recipient
+from tests.support import media, readers
+from tests.support.recipient import Recipient
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from preprocess import session
 from preprocess.errors import ResourceExhaustedError
-from preprocess.request import Inputs
+from preprocess.request.request import Inputs
 
 MODEL = Path(session.__file__).parents[1] / "model.py"
 

@@ -9,20 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
-import media
 import numpy as np
 import pytest
 from PIL import Image
-from preprocess.decode import decode_frames
+
+from preprocess.chunks.decode import decode_frames
 from preprocess.errors import InvalidArgumentError, NotFoundError, RequestError
-from preprocess.images import decode_image
-from preprocess.look import Look, look_at_image
-from preprocess.media import Library
-from preprocess.messages import Attachment
-from preprocess.reading import read_image_size
+from preprocess.images.images import decode_image
+from preprocess.media.library import Library
+from preprocess.media.size import Size
+from preprocess.media.video import open_video
+from preprocess.plan.selection import Look, look_at_image
+from preprocess.request.messages import Attachment
 from preprocess.settings import Settings
-from preprocess.size import Size
-from preprocess.video import open_video
+from preprocess.workers.reading import read_image_size
+from tests.support import media
 
 Encode = Callable[..., bytes]
 

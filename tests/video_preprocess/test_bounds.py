@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from preprocess.errors import InvalidArgumentError
-from preprocess.options import parse_video_options
-from preprocess.request import Inputs
+from preprocess.media.subtitles import MAX_FILE_BYTES
+from preprocess.request.options import parse_video_options
+from preprocess.request.request import Inputs
 from preprocess.service import Service
-from preprocess.subtitles import MAX_FILE_BYTES
-from recipient import Recipient, eventually
+from tests.support.recipient import Recipient, eventually
 
 StartService = Callable[..., Service]
 MakeRecipient = Callable[..., Recipient]

@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import av
-import media
 import numpy as np
 import pytest
 from PIL import Image
-from preprocess import edit_lists, reading
+
+from preprocess.cache.cached import recall_video
 from preprocess.errors import InvalidArgumentError, RequestError
-from preprocess.media import Library
-from preprocess.messages import MAX_PARTS, Attachment
-from preprocess.prompt import PromptWriter
-from preprocess.recall import recall_video
-from preprocess.request import Inputs
+from preprocess.media import edit_lists
+from preprocess.media.library import Library
+from preprocess.media.subtitles import MAX_ALL_CHARACTERS, MAX_LINES, Line, tidy
+from preprocess.plan.prompt import PromptWriter
+from preprocess.request.messages import MAX_PARTS, Attachment
+from preprocess.request.request import Inputs
 from preprocess.service import Service
-from preprocess.subtitles import MAX_ALL_CHARACTERS, MAX_LINES, Line, tidy
-from preprocess.workers import WorkerLimits, Workers
-from recipient import Recipient
+from preprocess.workers import reading
+from preprocess.workers.pool import WorkerLimits, Workers
+from tests.support import media
+from tests.support.recipient import Recipient
 
 StartService = Callable[..., Service]
 MakeRecipient = Callable[..., Recipient]

@@ -13,25 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import av
-import media
 import numpy as np
 import pytest
 from PIL import Image
-from preprocess import reading
+
+from preprocess.cache.cached import recall_video
 from preprocess.errors import InvalidArgumentError
-from preprocess.exchange import Exchange
-from preprocess.media import Library
-from preprocess.messages import Attachment
-from preprocess.needs import FIRST_BYTES, image_bytes, video_bytes
-from preprocess.reading import read_frames, read_image, read_image_size
-from preprocess.recall import recall_video
-from preprocess.request import Inputs
+from preprocess.images.webp import HEAD_BYTES, webp_size
+from preprocess.media.library import Library
+from preprocess.media.size import Size
+from preprocess.request.messages import Attachment
+from preprocess.request.request import Inputs
 from preprocess.service import Service
-from preprocess.size import Size
-from preprocess.webp import HEAD_BYTES, webp_size
-from preprocess.worker import Courier, _lacking
-from preprocess.workers import WorkerLimits, Workers, most_memory
-from recipient import Recipient, eventually
+from preprocess.workers import reading
+from preprocess.workers.channel import Exchange
+from preprocess.workers.needs import FIRST_BYTES, image_bytes, video_bytes
+from preprocess.workers.pool import WorkerLimits, Workers, most_memory
+from preprocess.workers.process import Courier, _lacking
+from preprocess.workers.reading import read_frames, read_image, read_image_size
+from tests.support import media
+from tests.support.recipient import Recipient, eventually
 
 MIB = 1 << 20
 IDLE_BYTES = 80 * MIB
@@ -204,10 +205,9 @@ def test_many_large_images_at_once_take_no_more_than_the_budget(
 PEAK = """
 import sys
 from pathlib import Path
-from preprocess.images import decode_image, read_image_size
-from preprocess.exchange import Exchange
-from preprocess.media import Library
-from preprocess.messages import Attachment
+from preprocess.images.images import decode_image, read_image_size
+from preprocess.media.library import Library
+from preprocess.request.messages import Attachment
 
 def peak():
     return 1024 * int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
@@ -321,6 +321,19 @@ def test_usual_media_are_read_at_once(lent: list[int], start_workers: Callable[.
     assert lent == [FIRST_BYTES, FIRST_BYTES + len(content)]
 
 
+def still_film(path: Path, side: int) -> None:
+    """Three frames of VP8, whose frames may have any size."""
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream("libvpx", rate=24, options={"deadline": "realtime", "cpu-used": "16"})
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((side * 3 // 2, side), np.uint8), format="yuv420p")
+        for index in range(3):
+            frame.pts = index
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+
+
 def test_a_video_that_grows_takes_no_more_than_it_said(
     start_workers: Callable[..., Workers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,7 +341,7 @@ def test_a_video_that_grows_takes_no_more_than_it_said(
     with av.open(str(tmp_path / "a.mkv"), "w") as target:
         stream = None
         for start, side in ((0, 64), (1000, 8192)):
-            media.make_video(tmp_path / "part.mkv", codec="libvpx", frames=3, width=side, height=side)
+            still_film(tmp_path / "part.mkv", side)
             with av.open(str(tmp_path / "part.mkv")) as source:
                 stream = stream or target.add_stream_from_template(source.streams.video[0])
                 for packet in source.demux(video=0):
@@ -356,7 +369,7 @@ def test_the_size_of_a_webp_is_known_from_its_first_bytes(options: dict[str, Any
 
 
 def test_unless_it_is_set_the_budget_is_a_quarter_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preprocess.workers.memory_bytes", lambda: 8 << 30)
+    monkeypatch.setattr("preprocess.workers.pool.memory_bytes", lambda: 8 << 30)
     assert most_memory() == 2 << 30
 
 

@@ -8,20 +8,21 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import media
 import pytest
 from PIL import Image
-from preprocess import reading
-from preprocess import video as video_module
+
+from preprocess.cache.cached import recall_video
 from preprocess.errors import InvalidArgumentError, RequestError
-from preprocess.exchange import Message
-from preprocess.media import Library
-from preprocess.messages import Attachment
-from preprocess.recall import recall_video
-from preprocess.size import Size
-from preprocess.subtitles import Line
-from preprocess.video import open_video
-from preprocess.workers import Worker
+from preprocess.media import video as video_module
+from preprocess.media.library import Library
+from preprocess.media.size import Size
+from preprocess.media.subtitles import Line
+from preprocess.media.video import open_video
+from preprocess.request.messages import Attachment
+from preprocess.workers import reading
+from preprocess.workers.channel import Message
+from preprocess.workers.pool import Worker
+from tests.support import media
 
 SIDE = 32
 EACH = 20

@@ -10,10 +10,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from preprocess.overview import CHANGE_BINS
-from preprocess.request import Inputs
+
+from preprocess.plan.overview import CHANGE_BINS
+from preprocess.request.request import Inputs
 from preprocess.service import Service
-from recipient import eventually
+from tests.support.recipient import eventually
 
 
 class Asker:

@@ -13,24 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import media
 import numpy as np
 import pytest
 from PIL import Image
+
 from preprocess import service as service_module
-from preprocess.chunks import Chunk
+from preprocess.cache.cached import recall_video
+from preprocess.cache.disk_cache import Memory
+from preprocess.chunks.chunks import Chunk
 from preprocess.errors import InvalidArgumentError, ResourceExhaustedError
-from preprocess.machine import memory_bytes, raise_file_limit
-from preprocess.media import Library
-from preprocess.memory import Memory
-from preprocess.messages import Attachment
+from preprocess.media.library import Library
 from preprocess.quiet_log import OnceAMinute
-from preprocess.reading import read_frames, read_image
-from preprocess.recall import recall_video
-from preprocess.request import Inputs
+from preprocess.request.messages import Attachment
+from preprocess.request.request import Inputs
 from preprocess.service import Service
-from preprocess.workers import WorkerLimits, Workers
-from recipient import Recipient, eventually
+from preprocess.workers.machine import memory_bytes, raise_file_limit
+from preprocess.workers.pool import WorkerLimits, Workers
+from preprocess.workers.reading import read_frames, read_image
+from tests.support import media
+from tests.support.recipient import Recipient, eventually
 
 StartService = Callable[..., Service]
 MakeRecipient = Callable[..., Recipient]

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+
 from preprocess import parameters
 from preprocess.parameters import Parameters
-from preprocess.workers import WorkerLimits
+from preprocess.workers.pool import WorkerLimits
 
 DELIVERED = dict(
     re.findall(

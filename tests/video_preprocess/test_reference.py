@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import av
-import media
 import numpy as np
 import pytest
-import reference
 import torch
 from PIL import Image
-from preprocess.chunks import data_chunks
-from preprocess.look import Look
-from preprocess.media import Library
-from preprocess.plan import Plan, make_plan
-from preprocess.prompt import PromptWriter
-from preprocess.request import Inputs, Limits, parse_request
-from preprocess.settings import Settings
 from transformers.video_utils import VideoMetadata
+
+from preprocess.chunks.chunks import data_chunks
+from preprocess.media.library import Library
+from preprocess.plan.plan import Plan, make_plan
+from preprocess.plan.prompt import PromptWriter
+from preprocess.plan.selection import Look
+from preprocess.request.request import Inputs, Limits, parse_request
+from preprocess.settings import Settings
+from tests.support import media, reference
 
 Encode = Callable[..., bytes]
 

@@ -8,22 +8,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import media
 import numpy as np
 import pytest
-import reference
 import torch
 from PIL import Image
-from preprocess.errors import InvalidArgumentError
-from preprocess.media import Library
-from preprocess.options import parse_video_options
-from preprocess.plan import Plan, make_plan
-from preprocess.prompt import PromptWriter
-from preprocess.request import Inputs, Limits, parse_request
-from preprocess.settings import Patching, Settings, VisionTower
-from preprocess.vision_positions import vision_positions
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionRotaryEmbedding
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
+
+from preprocess.chunks.vision_positions import vision_positions
+from preprocess.errors import InvalidArgumentError
+from preprocess.media.library import Library
+from preprocess.plan.plan import Plan, make_plan
+from preprocess.plan.prompt import PromptWriter
+from preprocess.request.options import parse_video_options
+from preprocess.request.request import Inputs, Limits, parse_request
+from preprocess.settings import Patching, Settings, VisionTower
+from tests.support import media, reference
 
 Encode = Callable[..., bytes]
 

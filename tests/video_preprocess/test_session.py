@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from preprocess import credits, reading, service, session
-from preprocess.request import Inputs
+
+from preprocess import credits, service, session
+from preprocess.request.request import Inputs
 from preprocess.service import Parameters, Service
-from recipient import Recipient, eventually
+from preprocess.workers import reading
+from tests.support.recipient import Recipient, eventually
 
 StartService = Callable[..., Service]
 MakeRecipient = Callable[..., Recipient]
@@ -417,7 +419,7 @@ def test_a_fresh_server_remembers_videos_and_so_does_the_next(
         decoded.append([chunk.patches for _, chunk in sent.wait().chunks])
         assert sent.error is None
         running.shut_down()
-        monkeypatch.setattr("preprocess.reading._asked", None)
+        monkeypatch.setattr("preprocess.workers.reading._asked", None)
     for first, again in zip(*decoded, strict=True):
         np.testing.assert_array_equal(first, again)
     folder = tmp_path / f"qwen3_vl_memory_{os.getuid()}"

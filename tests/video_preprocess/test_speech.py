@@ -11,18 +11,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import media
 import numpy as np
 import numpy.typing as npt
 import pytest
-import readers
-from preprocess.media import Library
-from preprocess.memory import Memory
-from preprocess.messages import Attachment
-from preprocess.reading import read_sound
-from preprocess.recall import recall_video
-from preprocess.speech import FasterWhisper, load_transcriber, transcribed
-from preprocess.subtitles import Line
+
+from preprocess.cache.cached import recall_video
+from preprocess.cache.disk_cache import Memory
+from preprocess.cache.speech import FasterWhisper, load_transcriber, transcribed
+from preprocess.media.library import Library
+from preprocess.media.subtitles import Line
+from preprocess.request.messages import Attachment
+from preprocess.workers.reading import read_sound
+from tests.support import media, readers
 
 
 def _go_on() -> None:
@@ -70,7 +70,7 @@ def test_speech_of_a_video_without_subtitles(tmp_path: Path) -> None:
 
 
 def test_times_count_from_the_players_zero_across_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preprocess.speech.WINDOW_SECONDS", 2.0)
+    monkeypatch.setattr("preprocess.cache.speech.WINDOW_SECONDS", 2.0)
     second = np.zeros(16_000, np.int16)
     pieces = [(start, second) for start in (5.0, 6.0, 7.0, 20.0)]
     lines = transcribed(pieces, 5.0, Scripted(), _go_on)

@@ -9,23 +9,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import media
 import numpy as np
 import pytest
-import readers
-import reference
 import torch
-from preprocess import media as media_module
+
+from preprocess.cache.cached import recall_video
 from preprocess.errors import InvalidArgumentError, NotFoundError
-from preprocess.media import Library
-from preprocess.messages import Attachment
-from preprocess.packing import pack_video, unpack_video
-from preprocess.plan import Plan, make_plan
-from preprocess.prompt import PromptWriter
-from preprocess.recall import recall_video
-from preprocess.request import Inputs, Limits, parse_request
+from preprocess.media import library as media_module
+from preprocess.media.library import Library
+from preprocess.media.subtitles import MAX_FILE_BYTES, MAX_FILE_LINES, Line, read_subtitles
+from preprocess.plan.plan import Plan, make_plan
+from preprocess.plan.prompt import PromptWriter
+from preprocess.request.messages import Attachment
+from preprocess.request.request import Inputs, Limits, parse_request
 from preprocess.settings import Settings
-from preprocess.subtitles import MAX_FILE_BYTES, MAX_FILE_LINES, Line, read_subtitles
+from preprocess.workers.serialise import pack_video, unpack_video
+from tests.support import media, readers, reference
 
 MakePlan = Callable[..., Plan]
 

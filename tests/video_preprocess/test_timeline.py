@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import media
 import numpy as np
 import pytest
-from preprocess.decode import decode_frames
-from preprocess.media import Library
-from preprocess.messages import Attachment
-from preprocess.sampling import SamplingBounds, uniform
-from preprocess.size import Size
-from preprocess.video import Video, open_video
+
+from preprocess.chunks.decode import decode_frames
+from preprocess.media.library import Library
+from preprocess.media.size import Size
+from preprocess.media.video import Video, open_video
+from preprocess.request.messages import Attachment
+from preprocess.sampling.samplers import SamplingBounds, uniform
+from tests.support import media
 
 Encode = Callable[..., bytes]
 

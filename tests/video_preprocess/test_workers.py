@@ -15,20 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import av
-import media
 import numpy as np
 import pytest
+
+from preprocess.cache.cached import recall_video
 from preprocess.errors import DeadlineExceededError, InvalidArgumentError, RequestError
-from preprocess.exchange import Message
-from preprocess.media import MAX_STREAMS, Library
-from preprocess.messages import Attachment
-from preprocess.reading import read_frames
-from preprocess.recall import recall_video
-from preprocess.request import Inputs
+from preprocess.media.library import MAX_STREAMS, Library
+from preprocess.media.video import Video
+from preprocess.request.messages import Attachment
+from preprocess.request.request import Inputs
 from preprocess.service import Service
-from preprocess.video import Video
-from preprocess.workers import Worker, WorkerLimits, Workers, most_workers
-from recipient import Recipient, eventually
+from preprocess.workers.channel import Message
+from preprocess.workers.pool import Worker, WorkerLimits, Workers, most_workers
+from preprocess.workers.reading import read_frames
+from tests.support import media
+from tests.support.recipient import Recipient, eventually
 
 MakeLibrary = Callable[..., Library]
 
@@ -63,7 +64,7 @@ def children() -> set[int]:
     for path in Path("/proc/self/task").glob("*/children"):
         for pid in map(int, path.read_text().split()):
             with contextlib.suppress(OSError):
-                if b"preprocess.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"preprocess.workers.process" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.add(pid)
     return found
 
@@ -312,7 +313,7 @@ def test_the_owner_of_a_request_is_whom_a_worker_is_lent_to(
 def test_workers_end_with_the_stage(tmp_path: Path) -> None:
     script = (
         "import os, signal, time\n"
-        "from preprocess.workers import *\n"
+        "from preprocess.workers.pool import *\n"
         "workers = Workers(2, WorkerLimits())\n"
         "with workers.lend(lambda: None), workers.lend(lambda: None): pass\n"
         "print(*[pid for task in os.listdir('/proc/self/task')"

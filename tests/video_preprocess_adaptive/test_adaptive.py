@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from preprocess.adaptive import LEEWAY, longest_gap, sample_adaptively
-from preprocess.change import CUT
-from preprocess.mentions import NOTHING_NAMED, Mentions, Span
+
+from preprocess.media.change import CUT
+from preprocess.sampling.adaptive import LEEWAY, longest_gap, sample_adaptively
+from preprocess.sampling.mentions import NOTHING_NAMED, Mentions, Span
 
 FPS = 25
 

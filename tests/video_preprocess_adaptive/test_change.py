@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from preprocess.change import CUT, packet_score, standing_out
+
+from preprocess.media.change import CUT, packet_score, standing_out
 
 FRAMES = 400
 

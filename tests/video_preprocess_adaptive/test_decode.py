@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import av
-import media
 import numpy as np
-import preprocess.stretches
 import pytest
-import readers
-from preprocess.decode import decode_frames
-from preprocess.entry_points import decode_distances, decoded_late, entry_points
+
+import preprocess.media.segments
+from preprocess.chunks.decode import decode_frames
 from preprocess.errors import InvalidArgumentError
-from preprocess.media import Library
-from preprocess.messages import Attachment
-from preprocess.resize import resize
-from preprocess.size import Size
-from preprocess.stretches import decode_stretch, stretches
-from preprocess.video import Video, open_video
+from preprocess.media.key_frames import decode_distances, decoded_late, entry_points
+from preprocess.media.library import Library
+from preprocess.media.segments import decode_stretch, stretches
+from preprocess.media.size import Size
+from preprocess.media.video import Video, open_video
+from preprocess.plan.resize import resize
+from preprocess.request.messages import Attachment
+from tests.support import media, readers
 
 SIZE = Size(64, 96)
 VIDEOS: list[dict[str, Any]] = [
@@ -116,7 +116,7 @@ def test_only_what_leads_to_the_frames_is_decoded(tmp_path: Path) -> None:
 
 def test_a_frame_that_does_not_come_is_tried_from_further_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library, attachment, video = opened(tmp_path, "video.mp4")
-    roll = preprocess.stretches._roll
+    roll = preprocess.media.segments._roll
     tried: list[int] = []
 
     def lossy(*arguments: Any) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -126,7 +126,7 @@ def test_a_frame_that_does_not_come_is_tried_from_further_back(tmp_path: Path, m
             if entry != 24 or tick != video.timeline.ticks[26]:
                 yield tick, frame
 
-    monkeypatch.setattr(preprocess.stretches, "_roll", lossy)
+    monkeypatch.setattr(preprocess.media.segments, "_roll", lossy)
     (stretch,) = stretches(video.timeline, np.array([25, 26, 27]))
     with library.open_video(attachment) as (container, stream):
         decoded = [

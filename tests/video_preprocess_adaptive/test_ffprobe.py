@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import av
-import media
 import numpy as np
 import pytest
-import readers
-from preprocess.decode import decode_frames
-from preprocess.messages import Attachment
-from preprocess.sampling import SAMPLERS, SamplingBounds
-from preprocess.size import Size
-from preprocess.video import open_video
+
+from preprocess.chunks.decode import decode_frames
+from preprocess.media.size import Size
+from preprocess.media.video import open_video
+from preprocess.request.messages import Attachment
+from preprocess.sampling.samplers import SAMPLERS, SamplingBounds
+from tests.support import media, readers
 
 pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from preprocess.change import CUT
-from preprocess.glance import glance
+
+from preprocess.media.change import CUT
+from preprocess.media.thumbnails import glance
 
 FPS = 25
 FRAMES = 150

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import media
 import numpy as np
 import pytest
-from checkpoint_factory import make_checkpoint
-from preprocess.look import Look, look_at_video
-from preprocess.media import Library
-from preprocess.messages import Attachment
-from preprocess.options import VideoOptions, parse_video_options
+
+from build.assemble.checkpoint_factory import make_checkpoint
+from preprocess.media.library import Library
+from preprocess.media.video import Video, look_closer, open_video
+from preprocess.plan.selection import Look, look_at_video
+from preprocess.request.messages import Attachment
+from preprocess.request.options import VideoOptions, parse_video_options
 from preprocess.settings import Settings, load_settings
-from preprocess.video import Video, look_closer, open_video
+from tests.support import media
 
 FRAMES, FPS = 1200, 24
 
@@ -88,5 +89,5 @@ def test_a_closer_look_changes_the_changes_only(video: Video, library: Library) 
 
 
 def test_large_videos_get_no_closer_look(video: Video, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preprocess.video.MOST_PIXELS", FRAMES * 64 * 48 - 1)
+    monkeypatch.setattr("preprocess.media.video.MOST_PIXELS", FRAMES * 64 * 48 - 1)
     assert look_closer(video, library, _go_on) is video

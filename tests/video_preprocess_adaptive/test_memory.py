@@ -9,19 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import media
 import numpy as np
 import pytest
-import readers
-from checkpoint_factory import make_checkpoint
-from preprocess.chunks import temporal_patches
-from preprocess.look import Look, look_at_video
-from preprocess.memory import Memory, digest
-from preprocess.messages import Attachment
-from preprocess.options import VideoOptions
-from preprocess.packing import pack_video, unpack_video
-from preprocess.recall import recall_video
+
+from build.assemble.checkpoint_factory import make_checkpoint
+from preprocess.cache.cached import recall_video
+from preprocess.cache.disk_cache import Memory, digest
+from preprocess.chunks.chunks import temporal_patches
+from preprocess.plan.selection import Look, look_at_video
+from preprocess.request.messages import Attachment
+from preprocess.request.options import VideoOptions
 from preprocess.settings import Settings, load_settings
+from preprocess.workers.serialise import pack_video, unpack_video
+from tests.support import media, readers
 
 Ask = Callable[..., tuple[Look, list[np.ndarray]]]
 
@@ -61,7 +61,7 @@ def test_a_second_question_opens_nothing_and_sees_the_same(tmp_path: Path, ask: 
     for source in (name, (tmp_path / name).read_bytes()):
         first, patches = ask(source)
         with pytest.MonkeyPatch.context() as context:
-            context.setattr("preprocess.reading._asked", None)
+            context.setattr("preprocess.workers.reading._asked", None)
             second, again = ask(source)
             with pytest.raises(TypeError, match="not callable"):
                 ask(source, start=0.5)

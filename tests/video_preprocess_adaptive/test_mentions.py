@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from preprocess.mentions import MOST_CHARACTERS, Mentions, Span, mentioned_times
+
+from preprocess.sampling.mentions import MOST_CHARACTERS, Mentions, Span, mentioned_times
 
 DURATION = 5000.0
 

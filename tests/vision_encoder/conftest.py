@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
 import torch
-from checkpoint_factory import SHAPES, make_checkpoint
-from encoder.chunk import Chunk
-from export_vision import export_vision
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
+
+from build.assemble.checkpoint_factory import SHAPES, make_checkpoint
+from build.assemble.export_vision import export_vision
+from encoder.chunk import Chunk
+from tests.support import reference
 
 
 class Tower:

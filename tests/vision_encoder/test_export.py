@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import export_vision
 import onnx
 import pytest
-from checkpoint_factory import make_checkpoint
-from vision_tower import VisionConfig, VisionTower
+
+from build.assemble import export_vision
+from build.assemble.checkpoint_factory import make_checkpoint
+from build.assemble.vision_tower import VisionConfig, VisionTower
 
 
 def rewrite(path: Path, **changes: Any) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import encoder.session
 import numpy as np
 import pytest
-from encoder.chunk import Chunk
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
+
+import encoder.session
+from encoder.chunk import Chunk
 
 MODEL = Path(encoder.session.__file__).parents[1] / "model.py"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from encoder.chunk import Chunk, InvalidChunkError
 from encoder.session import VisionEncoder
 

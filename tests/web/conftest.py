@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkpoint_factory import SHAPES, make_checkpoint
-from front.stack import served
-from media import make_image, make_video
 from playwright.sync_api import Browser, Error, Page, sync_playwright
+
+from build.assemble.checkpoint_factory import SHAPES, make_checkpoint
 from qwen3_vl_client.web.app import create_app
 from qwen3_vl_client.web.settings import Settings
-from serving import Server
+from tests.front.stack import served
+from tests.support.media import make_image, make_video
+from tests.support.serving import Server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx2
 import pytest
-import wire
 from PIL import Image
-from serving import Server
+
+from tests.support import wire
+from tests.support.serving import Server
 
 
 @pytest.fixture

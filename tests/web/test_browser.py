@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import wire
 from playwright.sync_api import Browser, Page, Route, expect
+
 from qwen3_vl_client.web.rendering import to_html
-from serving import Server
+from tests.support import wire
+from tests.support.serving import Server
 
 ANSWER = "Rain at 0:02, and from 5.0-6.5: a **dog**."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from qwen3_vl_client.web.rendering import to_html
 
 

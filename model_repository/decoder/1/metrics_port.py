@@ -7,7 +7,9 @@ import time
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
-from engine.metrics import (
+
+from engines.protocol import Engine
+from sessions.metrics import (
     BATCH_SIZE,
     BLOCKS,
     COUNTERS,
@@ -18,7 +20,6 @@ from engine.metrics import (
     Metric,
     Metrics,
 )
-from engine.protocol import Engine
 
 # How old what is scraped may be.
 PUBLISH_SECONDS = 0.5

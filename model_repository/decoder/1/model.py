@@ -1,4 +1,4 @@
-"""Triton's side of stage 3: tensors to chunks, responses to tensors. What happens between is in `engine/`."""
+"""Triton's side of stage 3: tensors to chunks, responses to tensors. What happens between is in `sessions/`."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
-from engine.checkpoint import read_generation_config, read_model_config
-from engine.chunk import Chunk, parse_header
-from engine.credits import close_abandoned
-from engine.detokenizer import Vocabulary
-from engine.engines import create_engine
-from engine.errors import RequestError, invalid_argument
-from engine.features import own_copy
-from engine.metrics import Metrics
-from engine.reply import Response
-from engine.session import Services
-from engine.sessions import ChunkArrived, EngineSpoke, Inbox, Message, Sessions, StateAsked, StopAsked
-from engine.settings import read_settings
-from engine.signatures import SIGNATURE_CHARACTERS, Signatures
-from metrics_port import MetricsPort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+
+from engines.checkpoint import read_generation_config, read_model_config
+from engines.create import create_engine
+from engines.errors import RequestError, invalid_argument
+from engines.settings import read_settings
+from metrics_port import MetricsPort
+from sessions.chunk import Chunk, parse_header
+from sessions.credits import close_abandoned
+from sessions.detokenizer import Vocabulary
+from sessions.features import own_copy
+from sessions.inbox import ChunkArrived, EngineSpoke, Inbox, Message, Sessions, StateAsked, StopAsked
+from sessions.metrics import Metrics
+from sessions.reply import Response
+from sessions.session import Services
+from sessions.signatures import SIGNATURE_CHARACTERS, Signatures
 
 # Names of pb_utils.TritonError's codes by status code; pb_utils has the class only after this module was imported.
 ERROR_CODES = {

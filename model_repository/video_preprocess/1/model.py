@@ -15,11 +15,11 @@ import triton_python_backend_utils as pb_utils
 VERSION_FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(VERSION_FOLDER))
 
-from preprocess.chunks import Chunk  # noqa: E402
+from preprocess.chunks.chunks import Chunk  # noqa: E402
 from preprocess.errors import InvalidArgumentError, RequestError, ResourceExhaustedError  # noqa: E402
-from preprocess.heap import return_large_memory  # noqa: E402
-from preprocess.request import Inputs  # noqa: E402
+from preprocess.request.request import Inputs  # noqa: E402
 from preprocess.service import Parameters, Service  # noqa: E402
+from preprocess.workers.heap import return_large_memory  # noqa: E402
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
+
 from encoder.chunk import Chunk, InvalidChunkError
 from encoder.heap import return_large_memory
 from encoder.session import VisionEncoder
-from numpy.typing import NDArray
 
 # Of one tensor: far beyond a chunk, whose patches are some ten megabytes.
 MAX_ELEMENTS = 1 << 31

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from preprocess.directories import default_directory
-from preprocess.media import MAX_REQUEST_PIXELS, MAX_SECONDS
-from preprocess.request import Limits
-from preprocess.workers import WorkerLimits
+from preprocess.media.library import MAX_REQUEST_PIXELS, MAX_SECONDS
+from preprocess.request.request import Limits
+from preprocess.workers.pool import WorkerLimits
 
 
 @dataclass(frozen=True)

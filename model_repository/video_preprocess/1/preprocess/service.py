@@ -12,22 +12,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from preprocess.bounds import BytesInFlight, bytes_of, check_sizes
-from preprocess.chunks import empty_chunk
+from preprocess.cache.disk_cache import open_memory
+from preprocess.cache.speech import load_transcriber
+from preprocess.chunks.chunks import empty_chunk
 from preprocess.directories import prepare_directory
 from preprocess.errors import InvalidArgumentError, RequestError, ResourceExhaustedError
-from preprocess.machine import memory_bytes, raise_file_limit
-from preprocess.media import Library
-from preprocess.memory import open_memory
+from preprocess.media.library import Library
 from preprocess.parameters import Parameters
-from preprocess.prompt import PromptWriter
+from preprocess.plan.prompt import PromptWriter
 from preprocess.quiet_log import keep_log_short
-from preprocess.request import Inputs
+from preprocess.request.request import Inputs
 from preprocess.session import Outbox, Sender, Stage, new_session, serve
 from preprocess.settings import load_settings
 from preprocess.signing import Signer
-from preprocess.speech import load_transcriber
-from preprocess.workers import Workers
+from preprocess.workers.bounds import BytesInFlight, bytes_of, check_sizes
+from preprocess.workers.machine import memory_bytes, raise_file_limit
+from preprocess.workers.pool import Workers
 
 log = logging.getLogger(__name__)
 

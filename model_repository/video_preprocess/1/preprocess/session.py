@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from preprocess.chunks import Chunk, data_chunks, empty_chunk, prompt_chunk
+from preprocess.chunks.chunks import Chunk, data_chunks, empty_chunk, prompt_chunk
 from preprocess.credits import Credits, SessionOver
-from preprocess.digests import patch_digests
 from preprocess.errors import RequestError, UnavailableError, machine_resources
-from preprocess.media import Library
-from preprocess.overview import overview
-from preprocess.plan import make_plan
-from preprocess.prompt import PromptWriter
-from preprocess.request import Inputs, Limits, Request, parse_request
+from preprocess.media.library import Library
+from preprocess.plan.digests import patch_digests
+from preprocess.plan.overview import overview
+from preprocess.plan.plan import make_plan
+from preprocess.plan.prompt import PromptWriter
+from preprocess.request.request import Inputs, Limits, Request, parse_request
 from preprocess.settings import Settings
 from preprocess.signing import Signer
 

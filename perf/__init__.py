@@ -1,0 +1,1 @@
+"""Measurements: benchmarks, load, attacks, and checks against references and bars."""
