@@ -16,8 +16,10 @@ _STUB = "triton_python_backend_stub"
 
 
 def of_serve(pid: int) -> dict[str, int]:
-    """The processes of a running `python -m build.serve`, by name: itself (`serve`), what it started, and the stages. Workers,
-    which come and go with the load, are not among them."""
+    """The processes of a running `python -m build.serve`, by name: itself (`serve`), what it started, and the stages.
+
+    Workers, which come and go with the load, are not among them.
+    """
     found = {"serve": pid}
     for child in _children(pid):
         name = _name(child)
