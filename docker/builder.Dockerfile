@@ -20,9 +20,9 @@ RUN mkdir --parents /data/media /data/home && chown --recursive 1000 /data && ch
 USER 1000
 WORKDIR /data
 ENV HF_HOME=/data/checkpoints PYTHONPATH=/opt/qwen3-vl:/opt/qwen3-vl/model_repository/video_preprocess/1 PYTHONDONTWRITEBYTECODE=1
-# What is compiled for the card is kept and loaded from here: the root file system may be read-only, and what lies in
-# /tmp not executable.
+# Code that is compiled for the card is kept and loaded here: the root file system may be read-only, and nothing in
+# /tmp is executed.
 ENV HOME=/data/home XDG_CACHE_HOME=/data/home/.cache TORCHINDUCTOR_CACHE_DIR=/data/home/.cache/inductor
 VOLUME ["/data"]
-ENTRYPOINT ["sh", "-c", "umask 077 && exec /opt/qwen3-vl/.venv/bin/python -m build.gpu --output /data/engines \"$@\"", "build.gpu"]
+ENTRYPOINT ["sh", "-c", "umask 077 && exec /opt/qwen3-vl/.venv/bin/python -m build.gpu --output /data/gpu \"$@\"", "build.gpu"]
 CMD ["--help"]

@@ -22,7 +22,7 @@ RUN .venv/bin/python -c \
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --create-home --uid 1000 server \
-    && mkdir --parents /data/checkpoints /data/media /data/memory /data/repository \
+    && mkdir --parents /data/checkpoints /data/media /data/cache /data/repository \
     && chown --recursive 1000 /data \
     && chmod --recursive 700 /data
 # Root's: the server cannot change what it runs.
@@ -44,4 +44,4 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=5m --retries=3 \
 # The supervisor ends Triton and its stages when it is told to stop.
 STOPSIGNAL SIGTERM
 CMD ["sh", "-c", "umask 077 && exec .venv/bin/python -m build.serve --model \"$MODEL\" --media-root \"$MEDIA_ROOT\" \
-    --repository /data/repository --log /data/triton.log --host 0.0.0.0 --set video_preprocess.memory_directory=/data/memory"]
+    --repository /data/repository --log /data/triton.log --host 0.0.0.0 --set video_preprocess.cache_directory=/data/cache"]

@@ -25,8 +25,8 @@ RUN mkdir --parents /data/media /data/home && chown --recursive 1000 /data && ch
 USER 1000
 WORKDIR /data
 ENV PYTHONPATH=/opt/qwen3-vl PYTHONDONTWRITEBYTECODE=1
-# What is compiled for the card is kept and loaded from here: the root file system may be read-only, and what lies in
-# /tmp not executable.
+# Code that is compiled for the card is kept and loaded here: the root file system may be read-only, and nothing in
+# /tmp is executed.
 ENV HOME=/data/home XDG_CACHE_HOME=/data/home/.cache TORCHINDUCTOR_CACHE_DIR=/data/home/.cache/inductor
 VOLUME ["/data"]
 EXPOSE 8000 8001 8002 8003
@@ -34,4 +34,4 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=15m --retries=3 \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8003/ready', timeout=4)"]
 STOPSIGNAL SIGTERM
 # Refuses a repository for another card or version before anything is loaded.
-CMD ["sh", "-c", "umask 077 && exec python3 -m build.serve.serve_built /data/engines/repository --host 0.0.0.0 --log /data/triton.log"]
+CMD ["sh", "-c", "umask 077 && exec python3 -m build.serve /data/gpu/repository --host 0.0.0.0 --log /data/triton.log"]

@@ -53,7 +53,7 @@ exit 1
 
 @dataclass
 class Image:
-    """What the instructions so far have made of a root."""
+    """A root after the instructions so far."""
 
     root: Path
     environment: dict[str, str]

@@ -36,7 +36,7 @@ class Findings:
 
 
 def ask(program: str, file: Path, service: str) -> list[dict[str, Any]] | None:
-    """What pip-audit says of each package of `file`; None where the service cannot be reached."""
+    """pip-audit's answer for each package of `file`; None where the service cannot be reached."""
     command = [program, "--no-deps", "--disable-pip", "--progress-spinner=off", "--format=json", f"-s{service}"]
     run = subprocess.run([*command, "-r", file], capture_output=True, text=True)
     try:

@@ -17,7 +17,7 @@ lock() {
 on_cpu=(--only-binary :all: --universal --python-version 3.11 --fork-strategy fewest --no-emit-package torch)
 lock test "${on_cpu[@]}"
 # Parts of what is tested, in the versions that are tested.
-for set in serve client api web; do
+for set in serve client front; do
     lock "$set" "${on_cpu[@]}" --constraint locked/test.txt
 done
 # Installed beside serve.

@@ -1,6 +1,6 @@
 """Make a small random Qwen3-VL checkpoint in the published file format, for tests and demonstrations.
 
-    python build/checkpoint_factory.py FOLDER --seed 0 --shape small
+    python -m build.assemble.checkpoint_factory FOLDER --seed 0 --shape small
 
 The folder loads with transformers' AutoProcessor, AutoTokenizer and Qwen3VLForConditionalGeneration as a downloaded one
 does.
@@ -18,15 +18,13 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
+from build.assemble.checkpoint_config import MERGED_PATCHES, PATCH_VALUES
 from build.assemble.checkpoint_tokenizer import ADDED_TOKENS, write_tokenizer
-
-PATCH_VALUES = 3 * 2 * 16 * 16
-MERGED_PATCHES = 4
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What may differ between checkpoints of the family; the defaults make the smallest that has everything."""
+    """The sizes that differ between checkpoints; the defaults make the smallest checkpoint that has everything."""
 
     layers: int = 3
     hidden: int = 64

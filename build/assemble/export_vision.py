@@ -1,6 +1,6 @@
 """Export the vision tower of a Qwen3-VL checkpoint to ONNX.
 
-    python build/export_vision.py CHECKPOINT OUTPUT.onnx
+    python -m build.assemble.export_vision CHECKPOINT OUTPUT.onnx
 
 Any frames and patches, uint8 pixels in, packed DeepStack rows out (`vision_tower.py`). Weights become float32. An
 output that was made from the same tensors, configuration and exporter is left as it is.
@@ -16,7 +16,8 @@ import numpy as np
 import onnxruntime
 import torch
 
-from build.assemble.vision_tower import MERGED_PATCHES, VisionConfig, VisionTower, read_vision_tensors
+from build.assemble.checkpoint_config import MERGED_PATCHES, PATCH_VALUES, CheckpointConfig, VisionConfig
+from build.assemble.vision_tower import VisionTower, read_pixel_statistics, read_vision_tensors
 
 OPSET = 18
 # A protobuf message cannot be larger than 2 GiB: weights go into a file of their own well before.
@@ -56,7 +57,8 @@ def export_vision(checkpoint: Path, output: Path) -> bool:
 
 
 def _fingerprint(checkpoint: Path) -> str:
-    digest = hashlib.sha256(repr(VisionConfig.read(checkpoint)).encode())
+    described = CheckpointConfig.read(checkpoint).vision, read_pixel_statistics(checkpoint)
+    digest = hashlib.sha256(repr(described).encode())
     for source in (Path(__file__), Path(__file__).with_name("vision_tower.py")):
         digest.update(source.read_bytes())
     digest.update(torch.__version__.encode())
@@ -70,7 +72,7 @@ def _example_inputs(config: VisionConfig, *, frames: int, patches: int) -> tuple
     generator = torch.Generator().manual_seed(0)
     angles = torch.rand(patches, config.head_dim, generator=generator)
     return (
-        torch.randint(0, 256, (frames, patches, 1536), generator=generator, dtype=torch.uint8),
+        torch.randint(0, 256, (frames, patches, PATCH_VALUES), generator=generator, dtype=torch.uint8),
         torch.randint(0, config.position_embeddings, (patches, 4), generator=generator, dtype=torch.int32),
         torch.rand(patches, 4, generator=generator),
         angles.cos(),

@@ -16,25 +16,27 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from build.assemble.checkpoint_config import PROCESSORS, weight_files
 from build.assemble.export_vision import export_vision
-from build.assemble.published_checkpoint import (
-    CHAT_TEMPLATES,
-    PROCESSORS,
-    check_checkpoint,
-    find_checkpoint,
-    weight_files,
-)
+from build.assemble.published_checkpoint import CHAT_TEMPLATES, check_checkpoint, find_checkpoint
 
 SOURCE = Path(__file__).resolve().parents[2] / "model_repository"
 CHECKPOINT_FOLDER = Path("1", "checkpoint")
 ONNX = Path("vision_encoder") / CHECKPOINT_FOLDER / "vision.onnx"
 
 
+# Parameters by the names that they had before, which are taken for one release more.
+RENAMED = {
+    "video_preprocess.memory_bytes": "video_preprocess.cache_bytes",
+    "video_preprocess.memory_directory": "video_preprocess.cache_directory",
+}
+
+
 class SettingsError(ValueError):
     """A setting names no parameter of the repository; the message lists those that exist."""
 
 
-# What each stage reads from the checkpoint beside weights, as far as the checkpoint has it.
+# Each stage reads these from the checkpoint beside weights, as far as the checkpoint has them.
 STAGE_FILES = {
     "video_preprocess": (
         "config.json",
@@ -91,6 +93,9 @@ def configurations(settings: Mapping[str, str]) -> dict[str, str]:
     parsed = {model: text_format.Parse(text, model_config_pb2.ModelConfig()) for model, text in texts.items()}
     accepted = {f"{model}.{name}": (model, name) for model, config in parsed.items() for name in config.parameters}
     for setting, value in settings.items():
+        if (renamed := RENAMED.get(setting)) in accepted:
+            print(f"settings: {setting} is called {renamed} now", flush=True)
+            setting = renamed
         if setting not in accepted:
             raise SettingsError(f"there is no parameter {setting!r}; accepted are {', '.join(sorted(accepted))}")
         model, name = accepted[setting]

@@ -5,97 +5,56 @@ is therefore a plain batch `[frames, patches, 1536]` with dense attention per fr
 depends on the grid (interpolation of the learned positions, rotary angles) is an input, computed once per medium.
 """
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
-VISION_PREFIX = "model.visual."
-MERGED_PATCHES = 4
+from build.assemble.checkpoint_config import (
+    MERGED_PATCHES,
+    PATCH_VALUES,
+    PROCESSORS,
+    VISION_PREFIX,
+    WEIGHTS_INDEX,
+    CheckpointConfig,
+    VisionConfig,
+    read_json,
+    weight_files,
+)
+
 GELU_APPROXIMATIONS = {"gelu_pytorch_tanh": "tanh", "gelu": "none"}
 
 
-@dataclass(frozen=True)
-class VisionConfig:
-    """What the tower's graph depends on, from `config.json` and the processor configurations."""
+PixelStatistics: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
 
-    depth: int
-    hidden: int
-    heads: int
-    intermediate: int
-    activation: str
-    out_hidden: int
-    position_embeddings: int
-    deepstack_levels: tuple[int, ...]
-    pixel_mean: tuple[float, ...]
-    """Per channel, in units of the pixel values 0 to 255."""
-    pixel_std: tuple[float, ...]
 
-    @property
-    def head_dim(self) -> int:
-        return self.hidden // self.heads
+def read_pixel_statistics(checkpoint: Path) -> PixelStatistics:
+    """Mean and standard deviation of each channel, in units of the pixel values 0 to 255.
 
-    @property
-    def feature_width(self) -> int:
-        return self.out_hidden * (1 + len(self.deepstack_levels))
-
-    @classmethod
-    def read(cls, checkpoint: Path) -> "VisionConfig":
-        """Read a checkpoint folder's configuration; ValueError if its tower is not of the published kind."""
-        vision = _read_json(checkpoint / "config.json")["vision_config"]
-        fixed = {"patch_size": 16, "temporal_patch_size": 2, "spatial_merge_size": 2, "in_channels": 3}
-        for key, expected in fixed.items():
-            if vision[key] != expected:
-                raise ValueError(f"config.json: vision_config.{key} is {vision[key]}; {expected} is accepted")
-        if vision["hidden_act"] not in GELU_APPROXIMATIONS:
-            accepted = ", ".join(GELU_APPROXIMATIONS)
-            raise ValueError(
-                f"config.json: vision_config.hidden_act is {vision['hidden_act']!r}; accepted are {accepted}"
-            )
-        pixels = {
-            medium: _pixel_statistics(_read_processor(checkpoint, f"{medium}_processor", file_name))
-            for medium, file_name in (
-                ("image", "preprocessor_config.json"),
-                ("video", "video_preprocessor_config.json"),
-            )
-        }
-        if len(set(pixels.values())) != 1:
-            raise ValueError(f"images and videos are normalised differently, and one tower serves both: {pixels}")
-        mean, std = next(iter(pixels.values()))
-        return cls(
-            depth=vision["depth"],
-            hidden=vision["hidden_size"],
-            heads=vision["num_heads"],
-            intermediate=vision["intermediate_size"],
-            activation=vision["hidden_act"],
-            out_hidden=vision["out_hidden_size"],
-            position_embeddings=vision["num_position_embeddings"],
-            deepstack_levels=tuple(vision["deepstack_visual_indexes"]),
-            pixel_mean=mean,
-            pixel_std=std,
-        )
+    The reference, too, fuses the rescaling of pixels into them. ValueError where images and videos have different ones.
+    """
+    pixels = {
+        medium: _pixel_statistics(_read_processor(checkpoint, f"{medium}_processor", file_name))
+        for medium, file_name in zip(("image", "video"), PROCESSORS, strict=True)
+    }
+    if len(set(pixels.values())) != 1:
+        raise ValueError(f"images and videos are normalised differently, and one tower serves both: {pixels}")
+    return pixels["image"]
 
 
 def _read_processor(checkpoint: Path, section: str, file_name: str) -> dict[str, Any]:
     """A processor's configuration, from a file of its own as published or from the one that transformers 5 saves."""
     combined = checkpoint / "processor_config.json"
-    if combined.exists() and section in (sections := _read_json(combined)):
+    if combined.exists() and section in (sections := read_json(combined)):
         return sections[section]
-    return _read_json(checkpoint / file_name)
+    return read_json(checkpoint / file_name)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _pixel_statistics(processor: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel in units of 0 to 255: the reference, too, fuses rescaling into them."""
+def _pixel_statistics(processor: dict[str, Any]) -> PixelStatistics:
     scale = 1 / processor.get("rescale_factor", 1 / 255)
     mean, std = processor["image_mean"], processor["image_std"]
     return tuple(value * scale for value in mean), tuple(value * scale for value in std)
@@ -103,13 +62,9 @@ def _pixel_statistics(processor: dict[str, Any]) -> tuple[tuple[float, ...], tup
 
 def read_vision_tensors(checkpoint: Path) -> Iterator[tuple[str, Tensor]]:
     """Yield the tower's tensors as stored, by name without prefix, one at a time and in a fixed order."""
-    index = checkpoint / "model.safetensors.index.json"
-    if index.exists():
-        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        names = sorted({file for name, file in weight_map.items() if name.startswith(VISION_PREFIX)})
-    else:
-        names = ["model.safetensors"]
-    for name in names:
+    for name in weight_files(checkpoint):
+        if name == WEIGHTS_INDEX:
+            continue
         with safe_open(checkpoint / name, framework="pt") as file:
             for key in sorted(file.keys()):
                 if key.startswith(VISION_PREFIX):
@@ -122,15 +77,14 @@ class VisionTower(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionConfig, pixels: PixelStatistics) -> None:
         super().__init__()
         self.config = config
-        values_per_channel = 2 * 16 * 16
-        for name, channels in (("pixel_mean", config.pixel_mean), ("pixel_std", config.pixel_std)):
-            values = torch.tensor(channels).repeat_interleave(values_per_channel)
+        for name, channels in zip(("pixel_mean", "pixel_std"), pixels, strict=True):
+            values = torch.tensor(channels).repeat_interleave(PATCH_VALUES // len(channels))
             self.register_buffer(name, values, persistent=False)
         # A convolution whose kernel is the whole patch is a matrix product.
-        self.patch_embed = nn.ModuleDict({"proj": nn.Linear(3 * values_per_channel, config.hidden)})
+        self.patch_embed = nn.ModuleDict({"proj": nn.Linear(PATCH_VALUES, config.hidden)})
         self.pos_embed = nn.Embedding(config.position_embeddings, config.hidden)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.merger = _Merger(config, norm_after_merge=False)
@@ -140,8 +94,15 @@ class VisionTower(nn.Module):
 
     @classmethod
     def load(cls, checkpoint: Path) -> "VisionTower":
-        """The tower of a checkpoint folder, in float32 whatever is stored; ValueError if its tensors do not fit."""
-        tower = cls(VisionConfig.read(checkpoint))
+        """The tower of a checkpoint folder, in float32 whatever is stored.
+
+        ValueError for a tower that is not of the published kind, or tensors that do not fit.
+        """
+        config = CheckpointConfig.read(checkpoint).vision
+        if config.activation not in GELU_APPROXIMATIONS:
+            accepted = ", ".join(GELU_APPROXIMATIONS)
+            raise ValueError(f"config.json: vision_config.hidden_act is {config.activation!r}; accepted are {accepted}")
+        tower = cls(config, read_pixel_statistics(checkpoint))
         tensors = {name: tensor.to(torch.float32) for name, tensor in read_vision_tensors(checkpoint)}
         if not tensors:
             raise ValueError(f"{checkpoint}: no tensors named {VISION_PREFIX}* in its safetensors files")

@@ -1,6 +1,6 @@
 """Draw the sample video of the demo and the strip of its frames that the README shows.
 
-python build/draw_sample_video.py
+python -m build.demo_checkpoint.draw_sample_video
 """
 
 from pathlib import Path

@@ -12,18 +12,19 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from build.demo_checkpoint.training.composing import draw_lines
 from build.demo_checkpoint.training.pool import truth_of_patch
+from build.demo_checkpoint.training.schedule import model_shape
 from build.demo_checkpoint.training.served import Sampled, look_at
-from build.demo_checkpoint.training.telling import draw_lines
-from build.demo_checkpoint.training.training import model_shape
 from build.demo_checkpoint.world import wording
+from build.demo_checkpoint.world.drawing import draw_frames
 from build.demo_checkpoint.world.questions import KINDS, Asker, Line, Question, Track, Turn, track_of
 from build.demo_checkpoint.world.video import encode
 from build.demo_checkpoint.world.wording import Language, minutes
-from build.demo_checkpoint.world.world import CELL, COLUMNS, SCENE_SECONDS, Script, Thing, draw_frames, make_script
+from build.demo_checkpoint.world.world import CELL, COLUMNS, SCENE_SECONDS, Script, Thing, make_script
 
 MARGIN_SECONDS = 0.5
-"""What is shown at a time is asked where it stays the same for so long before and after: else two answers are right."""
+"""Questions name times at which the picture stays the same for so long before and after: else two answers are right."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def track_of_script(script: Script, sampled: Sampled) -> Track:
 
 
 def ask_what_at(script: Script, language: Language, rng: np.random.Generator) -> Question | None:
-    """What is shown at a random time at which nothing comes or goes; None if there is no such time."""
+    """The things at a random time at which nothing comes or goes; None if there is no such time."""
     candidates = np.arange(MARGIN_SECONDS, script.duration - MARGIN_SECONDS, 0.1)
     for time in rng.permutation(candidates):
         around = np.arange(time - MARGIN_SECONDS, time + MARGIN_SECONDS, 0.05)
@@ -132,7 +133,7 @@ def without_deepstack(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rows_and_columns_swapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What M-RoPE tells of rows reaches the dimensions that learned columns, and the other way round."""
+    """M-RoPE's rows reach the dimensions that learned columns, and the other way round."""
     shape = model_shape()
     half = shape.head_dim // 2
     order = np.arange(half)

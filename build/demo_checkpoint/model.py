@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-PATCH_VALUES = 3 * 2 * 16 * 16
-NOTING_LAYER = 4
+from build.assemble.checkpoint_config import PATCH_VALUES
+
+PROBED_LAYER = 4
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Weights:
-    """What attention gave each token: `video` `[videos, heads, video_tokens, video_tokens]`, `asked`
+    """The attention that each token gave: `video` `[videos, heads, video_tokens, video_tokens]`, `asked`
     `[videos, heads, asked_tokens, video_tokens + asked_tokens]`."""
 
     video: Tensor
@@ -200,12 +201,12 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Thought:
-    """What the decoder comes to: `hidden` `[tokens, hidden]` after the last norm, `noted` after `NOTING_LAYER`, and the
+class Activations:
+    """The decoder's states: `hidden` `[tokens, hidden]` after the last norm, `probed` after `PROBED_LAYER`, and the
     attention of each layer."""
 
     hidden: Tensor
-    noted: Tensor
+    probed: Tensor
     weights: tuple[Weights, ...]
 
 
@@ -301,7 +302,7 @@ class LanguageModel(nn.Module):
 
     def forward(
         self, token_ids: Tensor, positions: Tensor, layout: Layout, visual: Tensor, features: Tensor
-    ) -> Thought:
+    ) -> Activations:
         """`token_ids` `[tokens]` in the order of `layout`; `positions` `[3, tokens]`; `visual` `[visual tokens]` are
         the indices of the visual tokens, whose packed rows `[visual tokens, hidden * (1 + levels)]` are `features`.
         """
@@ -318,6 +319,6 @@ class LanguageModel(nn.Module):
             weights.append(attention)
             if depth < len(levels):
                 x = x.index_add(0, visual, levels[depth].to(x.dtype))
-            if depth == NOTING_LAYER:
-                noted = x
-        return Thought(self.norm(x), noted, tuple(weights))
+            if depth == PROBED_LAYER:
+                probed = x
+        return Activations(self.norm(x), probed, tuple(weights))

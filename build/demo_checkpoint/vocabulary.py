@@ -8,6 +8,7 @@ them); any other text is still bytes.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers, trainers
 
@@ -83,3 +84,28 @@ def _training_words() -> list[str]:
     characters = sorted(set(re.findall(r"[^\x00-\x7f]", texts)))
     # Characters come first and most often, so that no merge joins the end of one character to the start of the next.
     return [character for character in characters for _ in range(1000)] + english + CHINESE_WORDS
+
+
+@lru_cache(maxsize=1)
+def tokenizer() -> Tokenizer:
+    return build_tokenizer()
+
+
+@lru_cache(maxsize=200_000)
+def encode(text: str) -> tuple[int, ...]:
+    return tuple(tokenizer().encode(text, add_special_tokens=False).ids)
+
+
+@lru_cache(maxsize=200_000)
+def encode_spans(text: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """Token ids and the characters that each stands for."""
+    encoded = tokenizer().encode(text, add_special_tokens=False)
+    return tuple(encoded.ids), tuple(encoded.offsets)
+
+
+@lru_cache(maxsize=64)
+def special(name: str) -> int:
+    token: int | None = tokenizer().token_to_id(name)
+    if token is None:
+        raise KeyError(f"{name} is no token of the vocabulary")
+    return token

@@ -14,22 +14,16 @@ import sys
 from pathlib import Path
 
 from build.assemble.published_checkpoint import check_checkpoint, find_checkpoint
-from build.gpu.planner.models import find_model, published_sizes
-from build.gpu.planner.planning import Refusal, make_plan
-from build.gpu.planner.profiles import ENGINES, find_profile, profiles
+from build.gpu.fit import add_wish, wished_fit
+from build.gpu.planner.models import published_sizes
+from build.gpu.planner.planning import Refusal
 from build.gpu.planner.report import describe
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="engines", description="Build a model repository for a particular GPU.")
-    parser.add_argument("--gpu", required=True, choices=list(profiles()), help="profile of the GPU")
-    parser.add_argument("--model", required=True, help="checkpoint folder, hub name or published size (4B)")
-    parser.add_argument("--engine", choices=ENGINES, help="stage 3's engine; default: the profile's")
+    parser = argparse.ArgumentParser(prog="build.gpu", description="Build a model repository for a particular GPU.")
+    add_wish(parser, required=True)
     parser.add_argument("--output", type=Path, required=True, help="folder for the repository and what it is made from")
-    parser.add_argument("--context", type=int, help="longest prompt plus answer, in tokens")
-    parser.add_argument("--concurrency", type=int, help="requests of that length at once")
-    parser.add_argument("--weights", help="precision of the decoder's weights")
-    parser.add_argument("--kv-cache", help="precision of the KV cache")
     parser.add_argument("--quantised", type=Path, help="a checkpoint that ModelOpt has quantised already")
     parser.add_argument("--media-root", default="", help="the folder below which video_uri may name files, as served")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
@@ -44,7 +38,7 @@ def main() -> int:
 
 
 def build(arguments: argparse.Namespace) -> int:
-    """Plans, then runs or prints the steps. 0: built, 1: does not fit."""
+    """Finds what fits, then runs or prints the steps. 0: built, 1: does not fit."""
     # PyTorch and ONNX come with these, and a dry run is to answer at once where the arguments are wrong.
     from build.gpu.build import Build, steps
     from build.gpu.steps import run_steps
@@ -53,19 +47,11 @@ def build(arguments: argparse.Namespace) -> int:
     checkpoint = Path(name) if arguments.dry_run else find_checkpoint(name)
     if not arguments.dry_run:
         check_checkpoint(checkpoint)
-    profile = find_profile(arguments.gpu)
-    plan = make_plan(
-        profile.with_engine(arguments.engine or profile.engine),
-        find_model(str(checkpoint)),
-        context_tokens=arguments.context,
-        concurrency=arguments.concurrency,
-        weights=arguments.weights,
-        kv_cache=arguments.kv_cache,
-    )
-    _report(describe(plan))
-    if isinstance(plan, Refusal):
+    fit = wished_fit(arguments, str(checkpoint))
+    _report(describe(fit))
+    if isinstance(fit, Refusal):
         return 1
-    made = Build(plan, checkpoint, arguments.quantised, arguments.output, _report, arguments.media_root)
+    made = Build(fit, checkpoint, arguments.quantised, arguments.output, _report, arguments.media_root)
     run_steps(steps(made), made.work / "stamps", _report, dry_run=arguments.dry_run)
     _report(f"{'would be' if arguments.dry_run else 'is'} ready: {made.repository}")
     return 0

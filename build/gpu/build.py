@@ -9,15 +9,15 @@ from pathlib import Path
 
 from build.assemble.repository import assemble
 from build.gpu import quantise
-from build.gpu.configurations import gpu_configurations, plan_bands, server_options, settings
-from build.gpu.deployment import deploy
+from build.gpu.configurations import gpu_configurations, server_options, settings, tensorrt_plan_bands
 from build.gpu.frames import real_chunks
 from build.gpu.manifest import Machine, this_machine, write_manifest
-from build.gpu.planner.planning import Plan
+from build.gpu.planner.planning import Fit
+from build.gpu.repository_files import write_repository
 from build.gpu.steps import Step
 from build.gpu.tensorrt_vision import builder, graph
 from build.gpu.tensorrt_vision.builder import BuildError
-from build.gpu.tensorrt_vision.check import check_features, plan_runner
+from build.gpu.tensorrt_vision.check import check_features, tensorrt_plan_runner
 
 ENGINE_NAMES = {"tensorrt_llm": "TensorRT-LLM", "pytorch": "PyTorch"}
 SAMPLE_VIDEO = Path(__file__).parents[2] / "client" / "examples" / "scenes.mp4"
@@ -25,23 +25,22 @@ SAMPLE_VIDEO = Path(__file__).parents[2] / "client" / "examples" / "scenes.mp4"
 
 @dataclass(frozen=True)
 class Build:
-    """What is built where. quantised: a checkpoint that is quantised already, if any.
+    """A build for a fit: from which files, and where."""
 
-    output: holds `repository`, which is served, and `work`, which makes the next build short.
-    media_root: the folder below which `video_uri` may name files, on the machine that serves; empty: none.
-    """
-
-    plan: Plan
+    fit: Fit
     checkpoint: Path
     quantised: Path | None
+    """A checkpoint that is quantised already, if there is one."""
     output: Path
+    """Holds `repository`, which is served, and `work`, which makes the next build short."""
     report: Callable[[str], None]
     media_root: str = ""
+    """The folder below which `video_uri` may name files, on the machine that serves; empty: none."""
 
     @property
     def settings(self) -> dict[str, str]:
         """Parameters of the stages' configurations."""
-        return {**settings(self.plan), "video_preprocess.media_root": self.media_root}
+        return {**settings(self.fit), "video_preprocess.media_root": self.media_root}
 
     @property
     def repository(self) -> Path:
@@ -54,7 +53,7 @@ class Build:
     @property
     def assembled(self) -> Path:
         """On a CPU what is assembled is what is served."""
-        return self.repository if self.plan.profile.is_cpu else self.work / "assembled"
+        return self.repository if self.fit.profile.is_cpu else self.work / "assembled"
 
     @property
     def exported(self) -> Path:
@@ -62,27 +61,27 @@ class Build:
 
     @property
     def typed(self) -> Path:
-        return self.work / f"vision.{self.plan.profile.vision}.onnx"
+        return self.work / f"vision.{self.fit.profile.vision}.onnx"
 
     @property
-    def vision_plan(self) -> Path:
-        return self.work / f"vision.{self.plan.profile.architecture}.plan"
+    def tensorrt_plan(self) -> Path:
+        return self.work / f"vision.{self.fit.profile.architecture}.plan"
 
     @property
     def is_quantised(self) -> bool:
         """Whether TensorRT-LLM needs a checkpoint of its own; the PyTorch engine rounds weights when it starts."""
-        return self.plan.profile.engine == "tensorrt_llm" and quantise.is_quantised(self.plan.weights)
+        return self.fit.profile.engine == "tensorrt_llm" and quantise.is_quantised(self.fit.weights)
 
     @property
     def decoder_checkpoint(self) -> Path:
         if not self.is_quantised:
             return self.checkpoint
-        return self.quantised or self.work / f"checkpoint-{self.plan.weights}"
+        return self.quantised or self.work / f"checkpoint-{self.fit.weights}"
 
 
 def steps(build: Build) -> list[Step]:
     """In the order in which they run; a step's inputs are what its outputs depend on."""
-    if build.plan.profile.is_cpu:
+    if build.fit.profile.is_cpu:
         return [_assemble(build), _manifest(build)]
     decoder = [_decoder(build)] if build.is_quantised else []
     return [_assemble(build), _type(build), _compile(build), _check(build), *decoder, _deploy(build), _manifest(build)]
@@ -106,31 +105,33 @@ def _assemble(build: Build) -> Step:
 def _type(build: Build) -> Step:
     return Step(
         name="type the vision graph",
-        what=[f"{build.typed}: standard operators, strongly typed in {build.plan.profile.vision}"],
+        what=[f"{build.typed}: standard operators, strongly typed in {build.fit.profile.vision}"],
         inputs={"graph": build.exported.with_name("vision.onnx.sha256"), "code": Path(graph.__file__)},
         outputs=[build.typed],
-        run=lambda: graph.write_typed_graph(build.exported, build.typed, build.plan.profile.vision),
+        run=lambda: graph.write_typed_graph(build.exported, build.typed, build.fit.profile.vision),
     )
 
 
 def _compile(build: Build) -> Step:
-    boxes = plan_bands(build.plan.profile)
-    head_dim = build.plan.model.vision_hidden // build.plan.model.vision_heads
-    described = build.vision_plan.with_suffix(".json")
+    boxes = tensorrt_plan_bands(build.fit.profile)
+    head_dim = build.fit.model.vision.head_dim
+    described = build.tensorrt_plan.with_suffix(".json")
 
     def run() -> None:
-        built = builder.build_plan(build.typed, build.vision_plan, boxes, head_dim, build.work / "timing.cache")
-        if built.compute_capability != build.plan.profile.compute_capability:
+        built = builder.build_tensorrt_plan(
+            build.typed, build.tensorrt_plan, boxes, head_dim, build.work / "timing.cache"
+        )
+        if built.compute_capability != build.fit.profile.compute_capability:
             raise BuildError(
-                f"this GPU has compute capability {built.compute_capability}; profile {build.plan.profile.key} is for"
-                f" {build.plan.profile.compute_capability}"
+                f"this GPU has compute capability {built.compute_capability}; profile {build.fit.profile.key} is for"
+                f" {build.fit.profile.compute_capability}"
             )
         described.write_text(json.dumps(asdict(built), indent=2) + "\n")
 
     return Step(
         name="build the vision plan",
         what=[
-            f"{build.vision_plan} for {build.plan.profile.architecture}, profiles (frames x patches):",
+            f"{build.tensorrt_plan} for {build.fit.profile.architecture}, profiles (frames x patches):",
             *(
                 f"  {box.min_frames}-{box.max_frames} x {box.min_patches}-{box.max_patches},"
                 f" best {box.opt_frames} x {box.opt_patches}"
@@ -143,7 +144,7 @@ def _compile(build: Build) -> Step:
             "machine": asdict(this_machine()),
             "code": Path(builder.__file__),
         },
-        outputs=[build.vision_plan, described],
+        outputs=[build.tensorrt_plan, described],
         run=run,
     )
 
@@ -153,29 +154,31 @@ def _check(build: Build) -> Step:
 
     def run() -> None:
         stage = build.assembled / "video_preprocess" / "1"
-        chunks = real_chunks(stage, SAMPLE_VIDEO, plan_bands(build.plan.profile))
-        error = check_features(plan_runner(build.vision_plan), build.exported, chunks, build.plan.profile.vision)
+        chunks = real_chunks(stage, SAMPLE_VIDEO, tensorrt_plan_bands(build.fit.profile))
+        error = check_features(
+            tensorrt_plan_runner(build.tensorrt_plan), build.exported, chunks, build.fit.profile.vision
+        )
         checked.write_text(json.dumps({"largest_relative_error": error}) + "\n")
         build.report(f"    largest relative error against ONNX Runtime: {error:.2%}")
 
     return Step(
         name="check the vision plan",
         what=[f"frames of {SAMPLE_VIDEO.name} in every profile, and no frames, against ONNX Runtime in float32"],
-        inputs={"plan": build.vision_plan, "video": SAMPLE_VIDEO},
+        inputs={"plan": build.tensorrt_plan, "video": SAMPLE_VIDEO},
         outputs=[checked],
         run=run,
     )
 
 
 def _decoder(build: Build) -> Step:
-    destination, weights = build.decoder_checkpoint, build.plan.weights
+    destination, weights = build.decoder_checkpoint, build.fit.weights
     if build.quantised:
         return Step(
             name="check the quantised checkpoint",
             what=[f"{destination} is in {weights}"],
-            inputs={"checkpoint": destination, "weights": weights, "kv_cache": build.plan.kv_cache},
+            inputs={"checkpoint": destination, "weights": weights, "kv_cache": build.fit.kv_cache},
             outputs=[destination],
-            run=lambda: quantise.check_quantised(destination, weights, build.plan.kv_cache),
+            run=lambda: quantise.check_quantised(destination, weights, build.fit.kv_cache),
         )
     return Step(
         name="quantise",
@@ -187,21 +190,21 @@ def _decoder(build: Build) -> Step:
 
 
 def _deploy(build: Build) -> Step:
-    plan = build.plan
+    fit = build.fit
     return Step(
         name="deploy",
         what=[
-            f"{build.repository}: vision_encoder on TensorRT, decoder on {ENGINE_NAMES[plan.profile.engine]}",
-            *(f"Triton's {option}" for option in server_options(plan)),
-            f"KV cache of {plan.cache_tokens:,} tokens in {plan.kv_cache}, {plan.context_tokens:,} per request",
+            f"{build.repository}: vision_encoder on TensorRT, decoder on {ENGINE_NAMES[fit.profile.engine]}",
+            *(f"Triton's {option}" for option in server_options(fit)),
+            f"KV cache of {fit.cache_tokens:,} tokens in {fit.kv_cache}, {fit.context_tokens:,} per request",
         ],
-        inputs={"assembled": build.assembled, "plan": build.vision_plan, "checkpoint": build.decoder_checkpoint},
+        inputs={"assembled": build.assembled, "plan": build.tensorrt_plan, "checkpoint": build.decoder_checkpoint},
         outputs=[],
-        run=lambda: deploy(
-            plan,
-            gpu_configurations(plan, build.settings),
+        run=lambda: write_repository(
+            fit,
+            gpu_configurations(fit, build.settings),
             build.assembled,
-            build.vision_plan,
+            build.tensorrt_plan,
             build.decoder_checkpoint,
             build.repository,
         ),
@@ -209,11 +212,11 @@ def _deploy(build: Build) -> Step:
 
 
 def _manifest(build: Build) -> Step:
-    machine = Machine("", "", "") if build.plan.profile.is_cpu else this_machine()
+    machine = Machine("", "", "") if build.fit.profile.is_cpu else this_machine()
     return Step(
         name="manifest",
         what=[f"{build.repository / 'manifest.json'}: versions, hashes and the plan's figures"],
         inputs={},
         outputs=[],
-        run=lambda: write_manifest(build.repository, build.plan, build.checkpoint, machine, server_options(build.plan)),
+        run=lambda: write_manifest(build.repository, build.fit, build.checkpoint, machine, server_options(build.fit)),
     )

@@ -1,4 +1,4 @@
-"""What Triton is told on a particular GPU: the repository's configurations, changed for a plan."""
+"""The models' configurations for a particular GPU: the repository's own, changed for what fits there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from build.assemble.checkpoint_config import PATCH_VALUES
 from build.assemble.repository import configurations
 from build.gpu.planner.memory import CHUNKS_IN_FLIGHT, feature_pool_bytes
-from build.gpu.planner.models import PATCH_VALUES, Model
-from build.gpu.planner.planning import MAX_BATCH, Plan
+from build.gpu.planner.models import Model
+from build.gpu.planner.planning import MAX_BATCH, Fit
 from build.gpu.planner.profiles import Profile
 from build.gpu.planner.vision_profiles import Band, bands
 
@@ -21,53 +22,53 @@ GPU = 0
 PYTORCH_NAMES = {"bf16": "auto", "int4": "int4", "int8": "int8"}
 # Tokens of a block of TensorRT-LLM's KV cache.
 TOKENS_PER_BLOCK = 32
-PLAN_FILE = "model.plan"
+TENSORRT_PLAN_FILE = "model.plan"
 
 
-def settings(plan: Plan) -> dict[str, str]:
-    """The parameters that a plan decides, as `build/repository.py` takes them."""
+def settings(fit: Fit) -> dict[str, str]:
+    """The parameters that a fit decides, as `build.assemble.repository` takes them."""
     common = {
-        "video_preprocess.context_length": str(plan.context_tokens),
-        "video_preprocess.chunk_tokens": str(plan.profile.chunk_tokens),
-        "decoder.context_length": str(plan.context_tokens),
-        "decoder.kv_cache_tokens": str(plan.cache_tokens),
-        "decoder.max_step_tokens": str(plan.profile.max_step_tokens),
+        "video_preprocess.context_length": str(fit.context_tokens),
+        "video_preprocess.chunk_tokens": str(fit.profile.chunk_tokens),
+        "decoder.context_length": str(fit.context_tokens),
+        "decoder.kv_cache_tokens": str(fit.cache_tokens),
+        "decoder.max_step_tokens": str(fit.profile.max_step_tokens),
         "decoder.max_batch": str(MAX_BATCH),
         "decoder.chunks_in_flight": str(CHUNKS_IN_FLIGHT),
     }
-    if plan.profile.is_cpu:
+    if fit.profile.is_cpu:
         return common
-    if plan.profile.engine == "tensorrt_llm":
-        return {**common, "decoder.engine": plan.profile.engine, "decoder.block_size": str(TOKENS_PER_BLOCK)}
+    if fit.profile.engine == "tensorrt_llm":
+        return {**common, "decoder.engine": fit.profile.engine, "decoder.block_size": str(TOKENS_PER_BLOCK)}
     return {
         **common,
-        "decoder.engine": plan.profile.engine,
+        "decoder.engine": fit.profile.engine,
         "decoder.device": "cuda",
-        "decoder.weights": PYTORCH_NAMES[plan.weights],
-        "decoder.kv_cache_dtype": PYTORCH_NAMES[plan.kv_cache],
+        "decoder.weights": PYTORCH_NAMES[fit.weights],
+        "decoder.kv_cache_dtype": PYTORCH_NAMES[fit.kv_cache],
     }
 
 
-def server_options(plan: Plan) -> list[str]:
+def server_options(fit: Fit) -> list[str]:
     """Options that Triton itself needs for what the configurations say, beside those that it is always started with."""
-    if plan.profile.is_cpu:
+    if fit.profile.is_cpu:
         return []
-    pool = feature_pool_bytes(plan.profile, plan.model, plan.concurrency)
+    pool = feature_pool_bytes(fit.profile, fit.model, fit.concurrency)
     return [f"--cuda-memory-pool-byte-size={GPU}:{pool}"]
 
 
-def plan_bands(profile: Profile) -> tuple[Band, ...]:
-    """The optimisation profiles of the vision plan."""
+def tensorrt_plan_bands(profile: Profile) -> tuple[Band, ...]:
+    """The optimisation profiles of the vision tower's TensorRT plan."""
     return bands(chunk_tokens=profile.chunk_tokens, max_frame_tokens=profile.max_frame_tokens)
 
 
-def gpu_configurations(plan: Plan, chosen: Mapping[str, str]) -> dict[str, str]:
+def gpu_configurations(fit: Fit, chosen: Mapping[str, str]) -> dict[str, str]:
     """Each model's config.pbtxt for a GPU, by the model's name, with the settings `chosen`."""
     texts = configurations(chosen)
     texts["vision_encoder"] = text_format.MessageToString(
-        _vision_encoder(_parse(texts["vision_encoder"]), plan.profile, plan.model), as_utf8=True
+        _vision_encoder(_parse(texts["vision_encoder"]), fit.profile, fit.model), as_utf8=True
     )
-    texts["decoder"] = text_format.MessageToString(_decoder(_parse(texts["decoder"]), plan.profile), as_utf8=True)
+    texts["decoder"] = text_format.MessageToString(_decoder(_parse(texts["decoder"]), fit.profile), as_utf8=True)
     texts["qwen3_vl"] = text_format.MessageToString(_ensemble(_parse(texts["qwen3_vl"])), as_utf8=True)
     return texts
 
@@ -78,17 +79,17 @@ def _parse(text: str) -> ModelConfig:
 
 def _vision_encoder(python: ModelConfig, profile: Profile, model: Model) -> ModelConfig:
     """Stage 2 as a TensorRT plan: the same tensors, except the seconds that only a program of ours can measure."""
-    config = ModelConfig(platform="tensorrt_plan", max_batch_size=0, default_model_filename=PLAN_FILE)
-    head_dim = model.vision_hidden // model.vision_heads
+    config = ModelConfig(platform="tensorrt_plan", max_batch_size=0, default_model_filename=TENSORRT_PLAN_FILE)
+    head_dim = model.vision.head_dim
     config.input.extend(python.input)
     config.output.extend(output for output in python.output if output.name == "features")
-    # The plan fixes what the ONNX graph leaves open, and Triton compares the two.
+    # The TensorRT plan fixes what the ONNX graph leaves open, and Triton compares the two.
     fixed = {"patches": [-1, -1, PATCH_VALUES], "rotary_cos": [-1, head_dim], "rotary_sin": [-1, head_dim]}
     for tensor in config.input:
         tensor.dims[:] = fixed.get(tensor.name, tensor.dims)
-    config.output[0].dims[:] = [-1, -1, model.feature_width]
+    config.output[0].dims[:] = [-1, -1, model.vision.feature_width]
     group = config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_GPU, gpus=[GPU])
-    boxes = plan_bands(profile)
+    boxes = tensorrt_plan_bands(profile)
     group.profile.extend(str(index) for index in range(len(boxes)))
     for index, box in enumerate(boxes):
         _warm_up(config, f"profile {index}", box, head_dim)

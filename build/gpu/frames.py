@@ -1,4 +1,4 @@
-"""Chunks of a real video, as stage 1 sends them, for every optimisation profile of a vision plan."""
+"""Chunks of a real video, as stage 1 sends them, for every optimisation profile of a TensorRT plan."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from build.assemble.checkpoint_config import MERGED_PATCHES, PATCH_VALUES
 from build.assemble.export_vision import INPUTS
-from build.gpu.planner.models import MERGED_PATCHES
 from build.gpu.planner.vision_profiles import Band
 from preprocess.chunks.patches import temporal_patch
 from preprocess.chunks.vision_positions import no_positions, vision_positions
@@ -28,7 +28,7 @@ def real_chunks(stage: Path, video: Path, bands: Sequence[Band]) -> Iterator[dic
     """
     settings = load_settings(stage / "checkpoint")
     nothing = no_positions(settings.vision, MERGED_PATCHES)
-    yield _chunk(np.zeros((0, MERGED_PATCHES, 1536), np.uint8), nothing)
+    yield _chunk(np.zeros((0, MERGED_PATCHES, PATCH_VALUES), np.uint8), nothing)
     for band in bands:
         rows, columns = _grid(band)
         side = settings.patching.patch_pixels

@@ -1,16 +1,17 @@
-"""What a repository was built from and for: a plan for another card or version is refused by name at start."""
+"""The manifest of a built repository: from what and for which machine. Another machine refuses it by name at start."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from build.gpu.installed import installed_versions
-from build.gpu.planner.planning import Plan
+from build.gpu.planner.planning import Fit
 from build.gpu.steps import sha256
 
 MANIFEST = "manifest.json"
@@ -31,25 +32,25 @@ class Machine:
 
 
 def write_manifest(
-    repository: Path, plan: Plan, checkpoint: Path, machine: Machine, server_options: Sequence[str]
+    repository: Path, fit: Fit, checkpoint: Path, machine: Machine, server_options: Sequence[str]
 ) -> None:
-    """Write what `repository` was built from and for, the plan's figures, and the hash of every file but weights.
+    """Write what `repository` was built from and for, the fit's figures, and the hash of every file but weights.
 
     server_options: what Triton is to be started with.
     """
     content = {
-        "profile": plan.profile.key,
-        "model": plan.model.name,
+        "profile": fit.profile.key,
+        "model": fit.model.name,
         "checkpoint": checkpoint.name,
-        "weights": plan.weights,
-        "kv_cache": plan.kv_cache,
-        "context_tokens": plan.context_tokens,
-        "cache_tokens": plan.cache_tokens,
-        "engine": plan.profile.engine,
+        "weights": fit.weights,
+        "kv_cache": fit.kv_cache,
+        "context_tokens": fit.context_tokens,
+        "cache_tokens": fit.cache_tokens,
+        "engine": fit.profile.engine,
         "machine": asdict(machine),
         "versions": installed_versions(PACKAGES),
         "server_options": list(server_options),
-        "memory_bytes": {part.name: part.bytes for part in plan.parts},
+        "memory_bytes": {part.name: part.bytes for part in fit.parts},
         "files": {
             str(path.relative_to(repository)): sha256(path)
             for path in sorted(repository.rglob("*"))
@@ -66,7 +67,7 @@ def check_manifest(repository: Path, machine: Machine) -> tuple[str, ...]:
     """
     path = repository / MANIFEST
     if not path.is_file():
-        raise ManifestError(f"{repository} has no {MANIFEST}: build it with `make engines`")
+        raise ManifestError(f"{repository} has no {MANIFEST}: build it with `make repository`")
     manifest = json.loads(path.read_text())
     built = Machine(**manifest["machine"])
     # A repository for a CPU has nothing that was compiled.
@@ -75,17 +76,26 @@ def check_manifest(repository: Path, machine: Machine) -> tuple[str, ...]:
     for name, digest in manifest["files"].items():
         file = repository / name
         if not file.is_file():
-            raise ManifestError(f"{file} is missing: build again with `make engines`")
+            raise ManifestError(f"{file} is missing: build again with `make repository`")
         if sha256(file) != digest:
-            raise ManifestError(f"{file} is not the file that was built: build again with `make engines`")
+            raise ManifestError(f"{file} is not the file that was built: build again with `make repository`")
     return tuple(manifest["server_options"])
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of packages by name. A package that is not installed is left out."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _check_machine(repository: Path, built: Machine, machine: Machine) -> None:
     if built.compute_capability != machine.compute_capability:
         raise ManifestError(
             f"{repository} was built on {_named(built)} and this machine has {_named(machine)}:"
-            " a plan runs on the architecture that it was built on only. Build it here with `make engines`"
+            " a plan runs on the architecture that it was built on only. Build it here with `make repository`"
         )
     if built.tensorrt != machine.tensorrt:
         raise ManifestError(
@@ -111,7 +121,7 @@ def _first_gpu() -> tuple[str, str]:
 
 
 def _tensorrt_version() -> str:
-    # NVIDIA's images say what their Triton loads plans with; TensorRT-LLM brings a package of another version along.
+    # NVIDIA's images name the TensorRT that their Triton loads; TensorRT-LLM brings a package of another version along.
     if in_image := os.environ.get("TRT_VERSION"):
         return in_image
     try:

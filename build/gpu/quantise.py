@@ -71,7 +71,7 @@ def quantise(checkpoint: Path, destination: Path, weights: str) -> None:
         draft = destination.with_name(f".{destination.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)
         export_hf_checkpoint(model, export_dir=draft)
-    # What ModelOpt does not write: tokenizer, chat template, processors.
+    # ModelOpt does not write tokenizer, chat template and processors.
     for file in checkpoint.iterdir():
         described = file.suffix in (".json", ".jinja", ".txt") and not file.name.endswith(".index.json")
         if described and not (draft / file.name).exists():

@@ -12,16 +12,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of a build.
-
-    what: what is done, for people. inputs: everything that the outputs depend on; files count by content (small) or by
-    size and time (weights). outputs: what there is afterwards; a step without any runs every time. run: does it.
-    """
+    """One piece of a build."""
 
     name: str
     what: Sequence[str]
+    """Lines that tell people what is done."""
     inputs: dict[str, Any]
+    """Everything that the outputs depend on; files count by content (small) or by size and time (weights)."""
     outputs: Sequence[Path]
+    """The files that there are afterwards; a step without any runs every time."""
     run: Callable[[], None]
 
 
@@ -53,7 +52,7 @@ def _fingerprint(step: Step) -> str:
 
 
 def _describe(value: Any) -> str:
-    """How an input that is a file or a folder enters a fingerprint."""
+    """Describes an input that is a file or a folder, for a fingerprint."""
     if not isinstance(value, Path):
         return str(value)
     files = sorted(value.rglob("*")) if value.is_dir() else [value]
@@ -68,7 +67,7 @@ def _describe_file(file: Path) -> str:
 
 
 def sha256(file: Path) -> str:
-    """Of the file's content, in hexadecimal digits."""
+    """The digest of the file's content, in hexadecimal digits."""
     digest = hashlib.sha256()
     with file.open("rb") as content:
         while block := content.read(2**20):

@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from build.serve.__main__ import CACHE, ROOT, serve
 from build.serve.deployment import end_on_signals, make_private
 from build.serve.server.prerequisites import PrerequisiteError
 from build.serve.server.triton import Endpoints, free_ports
+from build.serve.serving import CACHE, ROOT, serve_checkpoint
 from build.serve.supervisor.supervisor import ServerError
 
 HOST = "127.0.0.1"
@@ -30,7 +30,7 @@ def main() -> int:
     endpoints = Endpoints(HOST, *free_ports(HOST, 4))
     ask = ["ask", "--url", endpoints.grpc_target, "--max-tokens", str(_MAX_TOKENS)]
     try:
-        with serve(arguments.model, CACHE / "demo-repository", endpoints, {}, CACHE / "triton-demo.log"):
+        with serve_checkpoint(arguments.model, CACHE / "demo-repository", endpoints, {}, CACHE / "triton-demo.log"):
             print(f"\n{arguments.video.name}: {arguments.question}\n", flush=True)
             return subprocess.run(
                 [sys.executable, "-m", "qwen3_vl_client", *ask, arguments.video, arguments.question]

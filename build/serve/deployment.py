@@ -18,7 +18,8 @@ from build.serve.server.concealed import ConcealmentError
 from build.serve.server.process import TritonProcess
 from build.serve.server.triton import Endpoints, Installation, command, free_ports
 from build.serve.supervisor.health import health_endpoint
-from build.serve.supervisor.supervisor import Limits, ServerError, Status, Supervisor
+from build.serve.supervisor.status import Status
+from build.serve.supervisor.supervisor import Limits, ServerError, Supervisor
 
 _LOG_TAIL_LINES = 30
 # Where Triton listens behind a gate.
@@ -140,7 +141,7 @@ class Deployment:
 
 
 def make_private() -> None:
-    """What this process and those that it starts write is for their own user only."""
+    """Keeps everything that this process and its children write for their own user only."""
     os.umask(0o077)
 
 

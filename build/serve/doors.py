@@ -48,7 +48,7 @@ def add_doors(parser: argparse.ArgumentParser) -> None:
 
 
 def read_endpoints(arguments: argparse.Namespace) -> Endpoints:
-    """Where the server is to listen."""
+    """The address and ports to listen on."""
     return Endpoints(arguments.host, *(getattr(arguments, f"{name}_port") for name in _PORTS))
 
 
@@ -74,7 +74,7 @@ def read_gate(arguments: argparse.Namespace) -> GateOptions | None:
 
 
 def warnings(endpoints: Endpoints, gate: GateOptions | None) -> Iterator[str]:
-    """What the operator should know of a server that others can reach."""
+    """Warnings to the operator about a server that others can reach."""
     try:
         local = ipaddress.ip_address(endpoints.host).is_loopback
     except ValueError:

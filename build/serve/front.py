@@ -1,4 +1,4 @@
-"""A program in front of a deployment, like an API: each ends when the other does."""
+"""A program in front of a deployment, like `qwen3-vl-front`: each ends when the other does."""
 
 from __future__ import annotations
 

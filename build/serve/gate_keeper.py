@@ -17,8 +17,9 @@ from build.serve.gate.process import Gate, GateError
 from build.serve.gate.settings import GateSettings
 from build.serve.server.access import Access
 from build.serve.server.triton import Endpoints
+from build.serve.supervisor.backoff import Backoff
+from build.serve.supervisor.status import Status
 from build.serve.supervisor.stopped import Stopped
-from build.serve.supervisor.supervisor import Backoff, Status
 
 _WATCH_SECONDS = 0.25
 _MAX_BACKOFF_SECONDS = 60.0
@@ -26,13 +27,15 @@ _MAX_BACKOFF_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class GateOptions:
-    """public_hosts: names that clients know this machine by, beside its addresses. bounds: by names of GateSettings."""
+    """The gate that an operator wants."""
 
     public_hosts: tuple[str, ...] = ()
+    """Names that clients know this machine by, beside its addresses."""
     bounds: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of GateSettings, by name."""
 
     def settings(self, public: Endpoints, triton: Endpoints, access: Access) -> GateSettings:
-        """Of a gate that listens at `public` in front of `triton`. Raises ValueError for a bound that is none."""
+        """The settings of a gate at `public` in front of `triton`. Raises ValueError for a bound that is none."""
         return GateSettings(
             host=public.host,
             grpc_port=public.grpc,

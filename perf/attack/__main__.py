@@ -14,19 +14,21 @@ from pathlib import Path
 import numpy as np
 
 from build.serve.deployment import end_on_signals
-from perf import report
-from perf.attack import connections, control, machine, media, oracle, requests, tensors, wire  # noqa: F401
+from perf.attack import wire
+from perf.attack.expect import NotRunError
 from perf.attack.field import Field
 from perf.attack.honest import Asked, running
+from perf.attack.kinds import connections, control, machine, media, oracle, requests, tensors  # noqa: F401
 from perf.attack.processes import Watched
 from perf.attack.stack import MODEL, Stack, served_model, started
-from perf.attack.table import Attack, NotRunError, Result, chosen, outcome
+from perf.attack.table import Attack, Result, chosen, outcome
+from perf.support import report
 
 CALM_SECONDS = 20.0
 WORSE = 2.0
 """How much slower honest requests may be while others attack."""
 PEAK_GROWTH_MIB = 1024.0
-"""Of a process, beyond what it took before."""
+"""The growth of a process beyond what it took before."""
 LOG_GROWTH_MIB = 8.0
 NICENESS = 10
 """The attacker is another machine's work: here he gives way to those whom he attacks."""
@@ -71,7 +73,7 @@ def _missing(stack: Stack, attack: Attack) -> list[str]:
 
 
 def _end(held: Iterator[None]) -> str:
-    """What a lasting attack tells at its end."""
+    """The words of a lasting attack at its end."""
     try:
         next(held)
     except StopIteration as ended:
@@ -100,7 +102,7 @@ def _one(field: Field, attack: Attack) -> Result:
 
 
 def honest_figures(asked: Sequence[Asked], began: float) -> list[report.Figure]:
-    """Of each kind the 95th percentile while others attack, by that before; and how many failed."""
+    """For each kind the 95th percentile while others attack, by that before; and how many failed."""
     figures = []
     for kind in dict.fromkeys(one.kind for one in asked):
         calm, attacked = (
@@ -117,7 +119,7 @@ def honest_figures(asked: Sequence[Asked], began: float) -> list[report.Figure]:
 
 
 def machine_figures(watched: Watched, log_bytes: int) -> list[report.Figure]:
-    """What the stack's processes took, where it was started here."""
+    """The memory of the stack's processes, where it was started here."""
     grown = {name: watched.peak_mib.get(name, 0.0) - first for name, first in watched.first_mib.items()}
     return [
         report.Figure("processes that died", len(watched.deaths), "", at_most=0),

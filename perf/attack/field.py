@@ -1,4 +1,4 @@
-"""What an attack is given: the stack, a folder for its files, and what everybody else notices meanwhile."""
+"""The field of an attack: the stack, a folder for its files, and what everybody else notices meanwhile."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from perf.attack import wire
+from perf.attack.expect import GotThroughError, expect
 from perf.attack.honest import question
 from perf.attack.processes import Watched
 from perf.attack.stack import Stack
-from perf.attack.table import GotThroughError, expect
 
 PROBE_SECONDS = 0.1
 SILENT_SECONDS = 3.0
 """A door that answers nobody for longer is shut: something cheap takes milliseconds."""
 GROWN_MIB = 512.0
-"""What one attack may add to a process while it runs."""
+"""The memory that one attack may add to a process while it runs."""
 RECOVERY_SECONDS = 60.0
 
 
 @dataclass
 class Seen:
-    """What somebody saw who asked for something cheap again and again."""
+    """The answers to somebody who asked for something cheap again and again."""
 
     longest_seconds: float = 0.0
     errors: list[str] = field(default_factory=list)

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 
 from perf.attack import wire
 from perf.attack.stack import Stack
-from perf.load.workload import QUESTIONS, greedy, video_files
+from perf.load.traffic.workload import QUESTIONS, greedy, video_files
 from qwen3_vl_client import Client, Qwen3VLError
 
 TEXT, VIDEO, GRPC = "API, text", "API, video", "gRPC, text"

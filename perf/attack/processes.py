@@ -1,4 +1,4 @@
-"""What a stack's processes take, and whether they still run."""
+"""A stack's processes: the memory that they take, and whether they still run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from perf.memory import forget_peak, own_mib, own_peak_mib
+from perf.support.memory import forget_peak, own_mib, own_peak_mib
 
 _SERVER = "tritonserver"
 _STUB = "triton_python_backend_stub"
@@ -76,7 +76,7 @@ class Watched:
         return dead
 
     def forget_peaks(self, names: Iterable[str]) -> dict[str, float]:
-        """What these take now, from which a peak is counted; what they took at most before is noted."""
+        """Begins to count a peak from what these take now; the peak before is noted."""
         self.look(self._pids)
         now = {}
         for name in names:

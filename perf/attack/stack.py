@@ -39,7 +39,7 @@ REQUESTS_PER_MINUTE = 100_000
 
 @dataclass(frozen=True)
 class Own:
-    """What is known of a stack that was started here.
+    """A stack that was started here.
 
     media_root: where users' files are. made: folders that the stack itself made. logs: files that grow.
     """
@@ -227,7 +227,7 @@ def served_model(api: str, key: str | None) -> str:
 
 
 def configured(repository: Path, stage: str, parameter: str) -> str:
-    """What an assembled repository says of a parameter."""
+    """The value of a parameter in an assembled repository."""
     text = (repository / stage / "config.pbtxt").read_text()
     match = re.search(rf'key: "{parameter}" value: \{{ string_value: "([^"]*)"', text)
     return match[1] if match else ""

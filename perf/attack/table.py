@@ -1,4 +1,4 @@
-"""What an attack is, and the list of all that are known."""
+"""Attacks, and the list of all that are known."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ import re
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from perf.attack.field import Field
+from perf.attack.expect import GotThroughError, NotRunError
+from perf.attack.field import Field
 
-Run = Callable[["Field"], str]
+Run = Callable[[Field], str]
 """Tells in words what happened. Raises GotThroughError where that is not what is expected."""
-LastingRun = Callable[["Field"], Generator[None, None, str]]
+LastingRun = Callable[[Field], Generator[None, None, str]]
 """Likewise; between its beginning and its end the other attacks run."""
-
-
-class GotThroughError(Exception):
-    """An attack did what it should not have been able to do. The message says what."""
-
-
-class NotRunError(Exception):
-    """An attack cannot be tried here. The message says why."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +68,6 @@ def lasting_attack(
 def chosen(pattern: str) -> list[Attack]:
     """The attacks whose door and name match the regular expression, in the table's order."""
     return [one for one in TABLE if re.search(pattern, f"{one.door}: {one.name}", re.IGNORECASE)]
-
-
-def expect(condition: bool, told: str) -> None:
-    """Raises GotThroughError with these words unless the condition holds."""
-    if not condition:
-        raise GotThroughError(told)
 
 
 def outcome(attack: Attack, run: Callable[[], str]) -> Result:

@@ -29,7 +29,7 @@ from build.demo_checkpoint.evaluation import (
     starting_later,
     without_deepstack,
 )
-from build.demo_checkpoint.training.telling import LONGEST_SECONDS
+from build.demo_checkpoint.training.composing import LONGEST_SECONDS
 from build.demo_checkpoint.world.questions import Question, is_right
 from qwen3_vl_client import Client
 from tests.support.serving import Server
@@ -58,11 +58,11 @@ BARS: dict[str, float] = {
 LONG_BARS: dict[str, float] = {"when": 0.75, "what at": 0.75}
 SPOKEN_SHARE = 0.2
 SPOKEN_BARS: dict[str, float] = {"said at": 0.9, "said when": 0.9}
-"""Of videos with subtitle lines."""
+"""The share of the videos with subtitle lines."""
 ABLATION_VIDEOS = 60
 SHIFT_SECONDS = 10.0
 LEAST_COST = 0.2
-"""What the loss of a part must cost, in shares of right answers."""
+"""The least that the loss of a part must cost, in shares of right answers."""
 
 Answers = dict[tuple[str, str], list[bool]]
 """For each kind and language of question, which answers are right."""

@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.support.front import KEYS, api_settings, media_folder, real_server, running
+
 # As the description cannot say which media there are, requests that follow it may be refused.
 _EXCLUDED_CHECKS = "positive_data_acceptance"
 # A list of more elements than are accepted may be more bytes than are read, which is 413.
@@ -47,8 +49,6 @@ def hold_against_description(
 
 
 def main() -> int:
-    from tests.api.stack import KEYS, api_settings, media_folder, real_server, running
-
     parser = argparse.ArgumentParser(prog="make fuzz-api", description=__doc__)
     parser.add_argument("--cases", type=int, default=200, help="random requests per operation")
     parser.add_argument("--seed", type=int, default=0)

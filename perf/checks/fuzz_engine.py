@@ -22,15 +22,18 @@ import torch
 from build.assemble.checkpoint_factory import Shape, make_checkpoint
 from engines.checkpoint import ModelConfig, read_model_config
 from engines.protocol import Event, Listener, PromptPiece, Request
-from engines.pytorch.engine import PyTorchEngine, build_engine
+from engines.pytorch.engine import PyTorchEngine
+from engines.pytorch.factory import build_engine
+from engines.pytorch.model.attention import PagedAttention
+from engines.pytorch.model.registry import load_weights
+from engines.pytorch.model.table_attention import table_attention
 from engines.pytorch.model.text_model import TextModel
-from engines.pytorch.model.weights import load_weights
-from tests.decoder.harness import Answer, greedy, make_settings
+from tests.support.harness import Answer, greedy, make_settings
 
 CPU = torch.device("cpu")
 SHAPE = Shape(layers=2, heads=2, kv_heads=1, head_dim=16, hidden=32, intermediate=64, deepstack_levels=(0, 1))
 MOST_TOKENS = 10
-"""Of an answer."""
+"""The tokens of an answer."""
 BY_TABLE_EVERY = 50
 """Schedules. Their decode steps are a GPU's, in Triton's interpreter, a hundred times slower than the others'."""
 
@@ -62,7 +65,8 @@ class Model:
         make_checkpoint(folder, shape=SHAPE)
         self._folder = folder
         self.config: ModelConfig = read_model_config(folder)
-        self._model = TextModel(self.config, load_weights(folder, self.config, CPU, torch.float32))
+        weights = load_weights(folder, self.config, CPU, torch.float32)
+        self._model = TextModel(self.config, weights, attention=PagedAttention(table_attention))
         self.asked = self._ask()
 
     def engine(self, listener: Listener, lag: int, *, by_table: bool = False, **settings: object) -> PyTorchEngine:
@@ -71,7 +75,7 @@ class Model:
         engine = build_engine(
             chosen, self.config, self._model, listener, CPU, torch.float32, lag=lag, by_table=by_table
         )
-        for states in (*engine._cache.keys, *engine._cache.values):
+        for states in (*engine._runner.cache.keys, *engine._runner.cache.values):
             # Whoever reads what was never written is found out.
             states.memory[0].fill_(float("nan"))
         return engine

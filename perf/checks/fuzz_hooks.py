@@ -1,4 +1,4 @@
-"""What Schemathesis cannot know: answers may be short, and there are these media."""
+"""Tells Schemathesis what it cannot know: answers may be short, and there are these media."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ CASE_SECONDS = 20.0
 """More than any of these files takes on a busy machine."""
 CODES = ("invalid_argument", "not_found", "resource_exhausted")
 MEMORY_MB = 64.0
-"""What the process may grow by after WARM_UP of the cases."""
+"""The growth that is allowed to the process after WARM_UP of the cases."""
 WARM_UP = 0.3
 VIDEOS = (
     ("mp4", "libx264"),
@@ -119,7 +119,7 @@ def work(
         max_requests=2,
         max_attachments=1,
         max_frame_pixels=1 << 22,
-        memory_directory=credits_directory.with_name("memory"),
+        cache_directory=credits_directory.with_name("cache"),
     )
     service = Service(parameters)
     while (number := pipe.recv()) is not None:

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from perf.load.target import CACHE
+from perf.load.traffic.target import CACHE
 
 SHORT = {
     "sweep": ("--requests", "9", "--concurrency", "1", "2", "4", "8"),

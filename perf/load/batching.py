@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from build.serve.deployment import end_on_signals
-from perf import report
-from perf.load import target
-from perf.load.driver import ANSWERED, Outcome, closed_loop, tokens_per_second
-from perf.load.workload import QUESTIONS, Request, greedy, video_files
+from perf.load.traffic import target
+from perf.load.traffic.driver import ANSWERED, Outcome, closed_loop, tokens_per_second
+from perf.load.traffic.workload import QUESTIONS, Request, greedy, video_files
+from perf.support import report
 from qwen3_vl_client import AsyncClient
 
 SETTINGS = {"decoder.kv_cache_tokens": "16384"}

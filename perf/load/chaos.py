@@ -17,10 +17,11 @@ import numpy as np
 from build.serve.deployment import end_on_signals
 from build.serve.server.triton import STAGES
 from build.serve.supervisor.supervisor import Limits
-from perf import report
-from perf.load import target
-from perf.load.driver import ANSWERED, Outcome, closed_loop, for_seconds
-from perf.load.workload import Request, mixed
+from perf.load.traffic import target
+from perf.load.traffic.driver import ANSWERED, Outcome, closed_loop, for_seconds
+from perf.load.traffic.workload import Request, mixed
+from perf.support import report
+from perf.support.setup import DEMO_SHAPE
 from qwen3_vl_client import AsyncClient, Timeouts
 from tests.support.serving import Server
 
@@ -125,7 +126,7 @@ def main() -> None:
             "kills": arguments.kills,
             "calm_seconds": arguments.calm_seconds,
             "concurrency": arguments.concurrency,
-            "checkpoint": str(arguments.model or target.SHAPE),
+            "checkpoint": str(arguments.model or DEMO_SHAPE),
             "supervisor": str(LIMITS),
         },
         columns=("stage", "kills", "median seconds", "p95", "longest"),

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from build.serve.deployment import end_on_signals
-from perf import report
-from perf.load import target
-from perf.load.driver import ANSWERED, Outcome, ask, closed_loop, for_seconds, open_loop
-from perf.load.metrics import parse_decoded_tokens, read_metrics
-from perf.load.workload import texts
+from perf.load.readings.metrics import parse_decoded_tokens, read_metrics
+from perf.load.traffic import target
+from perf.load.traffic.driver import ANSWERED, Outcome, ask, closed_loop, for_seconds, open_loop
+from perf.load.traffic.workload import texts
+from perf.support import report
 from qwen3_vl_client import AsyncClient
 from tests.support.serving import Server
 
@@ -31,7 +31,7 @@ SETTINGS = {
     "video_preprocess.max_requests": "5",
 }
 TOKENS = 128
-"""Of each answer; with its prompt at most a quarter of the cache."""
+"""Tokens of each answer; with its prompt it takes at most a quarter of the cache."""
 PROBE_TOKENS = 8
 CONCURRENCIES = (4, 5)
 SETTLING_SECONDS = 2.0
@@ -81,7 +81,7 @@ async def overload(server: Server, factor: float, seconds: float) -> Run:
 
 
 async def _answers_per_second(server: Server, load: Awaitable[Answer], seconds: float) -> tuple[Answer, float]:
-    """What the load comes to, and answers per second while it lasts, its beginning and its end left out: by the tokens
+    """The load's result, and the answers per second while it lasts, without its beginning and its end: by the tokens
     that the server counts, for the answers themselves come in bunches."""
     running = asyncio.ensure_future(load)
     await asyncio.sleep(SETTLING_SECONDS)

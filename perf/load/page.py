@@ -15,8 +15,8 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from perf.load import charts
+from perf.support.report import RESULTS
 
-RESULTS = Path(__file__).parents[1] / "results"
 NAMES = ("load-sweep", "load-users", "load-batching", "load-soak", "load-overload", "load-chaos")
 TITLES = {
     "load-sweep": "perf_analyzer: concurrency, rate, each stage alone",

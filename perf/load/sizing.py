@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from build.gpu.planner.models import find_model, published_sizes
-from build.gpu.planner.planning import Refusal, make_plan
+from build.gpu.planner.planning import Refusal, find_fit
 from build.gpu.planner.profiles import profiles
+from perf.support.report import RESULTS
 
-RESULTS = Path(__file__).parents[1] / "results"
 MEASURES = {"first": "first_seconds", "total": "total_seconds"}
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What one GPU did within the target: requests per second, and the mean number of requests at once meanwhile."""
+    """The load of one GPU within the target: requests per second, and the mean number of requests at once meanwhile."""
 
     requests_per_second: float
     at_once: float
@@ -60,7 +60,7 @@ def table(one: Pace, offered: float, context_tokens: int, headroom: float) -> st
     for profile in profiles().values():
         for size in published_sizes():
             model = find_model(size)
-            plan = make_plan(profile, model, context_tokens=context_tokens)
+            plan = find_fit(profile, model, context_tokens=context_tokens)
             if isinstance(plan, Refusal):
                 cells = ["does not fit", "-", "-"]
             else:

@@ -13,12 +13,12 @@ from dataclasses import asdict
 
 from build.assemble.checkpoint_factory import SHAPES
 from build.serve.deployment import end_on_signals
-from perf import report
-from perf.load import target
-from perf.load.driver import ANSWERED, Outcome, closed_loop
-from perf.load.trend import Trend, trend
-from perf.load.watch import WORKERS, Sample, sample
-from perf.load.workload import Request, mixed
+from perf.load.readings.trend import Trend, trend
+from perf.load.readings.watch import WORKERS, Sample, sample
+from perf.load.traffic import target
+from perf.load.traffic.driver import ANSWERED, Outcome, closed_loop
+from perf.load.traffic.workload import Request, mixed
+from perf.support import report
 from qwen3_vl_client import AsyncClient
 from tests.support.serving import Server
 

@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from build.serve.deployment import end_on_signals
-from perf import report
-from perf.load import analyzer, scenarios, target
-from perf.load.alone import stages_alone
-from perf.load.analyzer import Load, Profile, Scenario, percentiles
-from perf.load.knee import knee
-from perf.load.metrics import read_counters
-from perf.load.target import Target
-from perf.load.workload import VIDEO_SECONDS
+from perf.load.readings.knee import knee
+from perf.load.readings.metrics import read_counters
+from perf.load.traffic import analyzer, scenarios, target
+from perf.load.traffic.alone import stages_alone
+from perf.load.traffic.analyzer import Load, Profile, Scenario, percentiles
+from perf.load.traffic.target import Target
+from perf.load.traffic.workload import VIDEO_SECONDS
+from perf.support import report
+from perf.support.setup import DEMO_SHAPE
 
 NO_CACHES = {"decoder.prefix_cache": "false"}
 """Every request computes everything: the sweep asks about the same videos again and again."""
 
 RATE_SHARES = (0.3, 0.5, 0.7, 0.9, 1.1)
-"""Of the highest throughput that the concurrency sweep saw."""
+"""Shares of the highest throughput that the concurrency sweep saw."""
 
 AGREEMENT_PERCENT = 5.0
 
@@ -137,7 +138,7 @@ def main() -> None:
             "tokens": arguments.tokens,
             "requests": arguments.requests,
             "settings": NO_CACHES,
-            "checkpoint": str(arguments.model or target.SHAPE),
+            "checkpoint": str(arguments.model or DEMO_SHAPE),
             "attached": arguments.attach,
         },
         columns=("scenario", "load", "requests/s", "first p50", "first p95", "gap p95", "total p50", "total p95"),

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from build.serve.deployment import end_on_signals
-from perf import report
-from perf.load import target
-from perf.load.metrics import Counters, read_counters
-from perf.load.target import CACHE, Target
-from perf.load.workload import video_files
+from perf.load.readings.metrics import Counters, read_counters
+from perf.load.traffic import target
+from perf.load.traffic.target import CACHE, Target
+from perf.load.traffic.workload import video_files
+from perf.support import report
 
-MIXED, STEADY = (Path(__file__).with_name(name) for name in ("locustfile.py", "steady.py"))
+MIXED, STEADY = (Path(__file__).parent / "traffic" / name for name in ("locustfile.py", "steady.py"))
 AGREEMENT_PERCENT = 5.0
 FIRST_WORD = ", first word"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What locust says of one kind of request; times in seconds."""
+    """Locust's figures for one kind of request; times in seconds."""
 
     name: str
     requests: int

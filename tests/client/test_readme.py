@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from qwen3_vl_client import AsyncClient, Client
 from tests.client.scripted import ROOT, ScriptedServer
+from tests.support import needs
 
 README = (ROOT / "client" / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -63,7 +63,7 @@ def test_plain_tritonclient(server: ScriptedServer, folder: Path) -> None:
     assert run_python(PYTHON[3], server, folder) == "At 2.5 s."
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the example is a curl command")
+@needs.program("curl")
 def test_curl(server: ScriptedServer) -> None:
     command = re.search(r"    (curl -N .*?\}'\n)", README, re.DOTALL)[1].replace(
         "http://127.0.0.1:8000", server.http_url

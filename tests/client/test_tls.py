@@ -1,6 +1,5 @@
 """An encrypted connection to a real server whose certificate is trusted, or not."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,9 +7,10 @@ import pytest
 
 from qwen3_vl_client import Client, ServerUnavailable, Timeouts, Tls
 from tests.client.scripted import HELLO, ScriptedServer
+from tests.support import needs
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+@needs.program("openssl")
 def test_certificate_is_checked(tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     make = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout {key} -out {certificate}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from build.assemble.checkpoint_factory import SHAPES, make_checkpoint
-from tests.decoder.harness import Harness, make_settings
+from tests.support.harness import Harness, make_settings
 
 
 @pytest.fixture(scope="session", params=["small", "untied", "deep", "shallow"])

@@ -11,8 +11,7 @@ import pytest
 import typer.main
 
 from build.serve.gate.settings import GateSettings
-from qwen3_vl_client.api.__main__ import app as api
-from qwen3_vl_client.web.__main__ import app as page
+from qwen3_vl_client.front.command import app as front
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "SECURITY.md").read_text()
@@ -56,10 +55,7 @@ GATE = {field.name: str(field.default) for field in dataclasses.fields(GateSetti
 @pytest.mark.parametrize(
     ("title", "defaults"),
     [
-        ("The API", options(api)),
-        ("The page", options(page)),
-        ("Connections of both", options(api)),
-        ("Connections of both", options(page)),
+        ("API and page", options(front)),
         ("The gate", GATE),
         ("Stage 1", parameters("video_preprocess")),
         ("Stage 3", parameters("decoder")),
@@ -72,10 +68,10 @@ def test_bounds_are_the_defaults(title: str, defaults: dict[str, str]) -> None:
 
 
 def test_no_bound_is_left_out() -> None:
-    wanted = re.compile(r"(--)?(max|upload|worker)[_-]|.*[_-](seconds|per[_-]minute|requests)$|memory_bytes$")
-    fronts = {name for name in {**options(api), **options(page)} if wanted.match(name)}
-    told = {name for title in ("The API", "The page", "Connections of both") for name in bounds(title)}
-    assert fronts <= told
+    wanted = re.compile(
+        r"(--)?(page-)?(max|upload|worker)[_-]|.*[_-](seconds|per[_-]minute|requests)$|(memory|cache)_bytes$"
+    )
+    assert {name for name in options(front) if wanted.match(name)} <= set(bounds("API and page"))
     assert {name for name in GATE if wanted.match(name)} <= set(bounds("The gate"))
     # How large a batch and how often a stage speaks bound nothing that a client sends.
     within = {"heartbeat_seconds", "max_step_tokens", "max_batch"}

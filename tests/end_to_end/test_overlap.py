@@ -17,10 +17,10 @@ SAMPLING = {"temperature": 0, "max_tokens": 4, "ignore_eos": True}
 CREDITS = 4
 
 GATED_DECODING = """
-import preprocess.chunks, time
+import preprocess.chunks.video_patches, time
 from pathlib import Path
 
-_decode_frames = preprocess.chunks.chunks.decode_frames
+_decode_frames = preprocess.chunks.video_patches.decode_frames
 
 def _gated(*arguments):
     for number, picture in enumerate(_decode_frames(*arguments)):
@@ -28,7 +28,7 @@ def _gated(*arguments):
             time.sleep(0.01)
         yield picture
 
-preprocess.chunks.chunks.decode_frames = _gated
+preprocess.chunks.video_patches.decode_frames = _gated
 """
 
 GATED_ENGINE = """

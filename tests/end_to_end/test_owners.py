@@ -161,7 +161,7 @@ def test_a_chunk_that_comes_twice_ends_its_own_session(server: Server) -> None:
 
 
 def first_header(server: Server) -> bytes:
-    """What stage 1 signs first, for a request that is then left alone."""
+    """The first chunk that stage 1 signs, for a request that is then left alone."""
     request = wire.Request(server.grpc_url, wire.question("Hi"), model="video_preprocess")
     try:
         return bytes(next(iter(request)).as_numpy("chunk_header")[0])

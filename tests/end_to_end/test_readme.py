@@ -1,4 +1,4 @@
-"""What the README shows, run as it is printed; only addresses and file names are this test's."""
+"""The commands of the README, run as they are printed; only addresses and file names are this test's."""
 
 import re
 import subprocess

@@ -1,17 +1,19 @@
-"""The API and the page without a server behind them: what is refused at the door never gets that far."""
+"""The application without a server behind it, for requests that get no further than the door; and a real server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from qwen3_vl_client.api import Settings, create_app
-from qwen3_vl_client.web.app import create_app as create_page
-from qwen3_vl_client.web.settings import Settings as PageSettings
-from tests.front.stack import served
-
-NOWHERE = "127.0.0.1:9"
+from qwen3_vl_client.connection import address
+from qwen3_vl_client.engine_probe import EngineProbe
+from qwen3_vl_client.front.settings import Settings
+from qwen3_vl_client.options import Timeouts
+from tests.support.front import KEYS, NOWHERE, media_folder, real_server, running
+from tests.support.serving import Server
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +22,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(
         media_root=tmp_path_factory.mktemp("api"),
         url=NOWHERE,
-        api_keys={"ann": "key-of-ann", "bob": "key-of-bob"},
+        api_keys=KEYS,
         cors_origins=("https://page.example",),
         requests_per_minute=1_000_000,
     )
@@ -28,21 +30,48 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="session")
 def api(settings: Settings) -> Iterator[str]:
-    with served(create_app(settings)) as url:
+    with running(settings) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def page_settings(tmp_path_factory: pytest.TempPathFactory) -> PageSettings:
-    return PageSettings(
+def page_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """No keys."""
+    return Settings(
         media_root=tmp_path_factory.mktemp("page"),
         url=NOWHERE,
-        requests_per_minute=1_000_000,
+        page_requests_per_minute=1_000_000,
         new_users_per_minute=1_000_000,
     )
 
 
 @pytest.fixture(scope="session")
-def page(page_settings: PageSettings) -> Iterator[str]:
-    with served(create_page(page_settings)) as url:
+def page(page_settings: Settings) -> Iterator[str]:
+    with running(page_settings) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return media_folder(tmp_path_factory.mktemp("media") / "root")
+
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory: pytest.TempPathFactory, media_root: Path) -> Iterator[Server]:
+    with real_server(tmp_path_factory.mktemp("checkpoint"), media_root) as server:
+        yield server
+
+
+@pytest.fixture
+def sessions(triton: Server) -> Callable[[], int]:
+    """How many sessions the engine has now."""
+
+    async def ask() -> int:
+        probe = EngineProbe(address(triton.grpc_url, None, None, Timeouts()))
+        try:
+            state = await probe.state()
+        finally:
+            await probe.close()
+        return state.sessions + state.waiting
+
+    return lambda: asyncio.run(ask())

@@ -10,14 +10,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from qwen3_vl_client.api import Settings, create_app
-from qwen3_vl_client.api import services as api_services
-from qwen3_vl_client.web import services as page_services
-from qwen3_vl_client.web.app import create_app as create_page
-from qwen3_vl_client.web.settings import Settings as PageSettings
-from tests.front.stack import served
+from qwen3_vl_client.front import owners
+from qwen3_vl_client.front.app import create_app
+from qwen3_vl_client.front.settings import Settings
+from tests.support.front import NOWHERE, served
 
-NOWHERE = "127.0.0.1:9"
 FILE = "/file-" + "0" * 32
 
 
@@ -29,7 +26,7 @@ def api_app(tmp_path: Path) -> FastAPI:
 
 @pytest.fixture
 def page_app(tmp_path: Path) -> FastAPI:
-    return create_page(PageSettings(media_root=tmp_path, url=NOWHERE, requests_per_minute=3, views_per_minute=5))
+    return create_app(Settings(media_root=tmp_path, url=NOWHERE, page_requests_per_minute=3, views_per_minute=5))
 
 
 @pytest.fixture
@@ -83,7 +80,7 @@ def test_whoever_floods_the_files_of_the_page_is_refused(
         statuses = [eve.request(method, f"/files{path}").status_code for _ in range(count + 1)]
         assert statuses == [status] * count + [429]
         refused = eve.request(method, f"/files{path}")
-        assert refused.json()["message"].startswith(f"more than {count} ")
+        assert refused.json()["error"]["message"].startswith(f"more than {count} ")
         assert refused.headers["retry-after"]
         assert ann.request(method, f"/files{path}").status_code == status
 
@@ -95,15 +92,13 @@ def test_a_player_takes_no_question_away(page: str) -> None:
         assert ann.get("/files").status_code == 200
 
 
-def test_no_route_of_an_owner_is_left_out(api_app: FastAPI, page_app: FastAPI) -> None:
-    for app, owner, counted, free in (
-        # Names of models are read from nowhere: to refuse one takes as long.
-        (api_app, api_services._owner, {api_services._counted}, {"/v1/models", "/v1/models/{model:path}"}),
-        (page_app, page_services._owner, {page_services._counted, page_services._viewer}, set[str]()),
-    ):
-        owned = [(route.path, asked(route)) for route in routes(app) if owner in asked(route)]
-        assert owned
-        assert {path for path, calls in owned if not counted & calls} == free
+def test_no_route_of_an_owner_is_left_out(page_app: FastAPI) -> None:
+    owned = [(route.path, asked(route)) for route in routes(page_app) if owners._owner in asked(route)]
+    # Names of models are read from nowhere: to refuse one takes as long.
+    free = {"/v1/models", "/v1/models/{model:path}"}
+    assert {path for path, calls in owned if not {owners._counted, owners._viewer} & calls} == free
+    # What is nobody's: the page itself, and what operators ask.
+    assert {route.path for route in routes(page_app)} - {path for path, _ in owned} == {"/", "/health", "/metrics"}
 
 
 def routes(app: FastAPI) -> list[APIRoute]:

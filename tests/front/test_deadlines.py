@@ -12,10 +12,9 @@ import httpx2
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from qwen3_vl_client.api import Settings, create_app
-from qwen3_vl_client.web.app import create_app as create_page
-from qwen3_vl_client.web.settings import Settings as PageSettings
-from tests.front.stack import served
+from qwen3_vl_client.front.app import create_app
+from qwen3_vl_client.front.settings import Settings
+from tests.support.front import served
 
 WORDS = "video[0] cannot be read: its decoder made no progress"
 
@@ -54,7 +53,7 @@ def test_the_api_tells_it(url: str, tmp_path: Path, path: str, stream: bool) -> 
 
 
 def test_the_page_tells_it(url: str, tmp_path: Path) -> None:
-    app = create_page(PageSettings(media_root=tmp_path, url=url))
+    app = create_app(Settings(media_root=tmp_path, url=url))
     with served(app) as page, httpx2.Client(base_url=page, timeout=60) as user:
         file = user.post("/files", params={"name": "a.mp4"}, content=b"a video").json()["id"]
         question = {"turns": [{"role": "user", "text": "Hello"}], "files": [file]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import multiprocessing
 import os
 import stat
@@ -18,18 +17,18 @@ import pytest
 from typer.testing import CliRunner
 
 from qwen3_vl_client import AsyncClient
-from qwen3_vl_client.api import Settings, create_app
-from qwen3_vl_client.api.keys import Guesses
 from qwen3_vl_client.connection import address
-from qwen3_vl_client.front import rates
-from qwen3_vl_client.front.rates import Rates, caller
-from qwen3_vl_client.front.refusals import RefusedError
+from qwen3_vl_client.front import command
+from qwen3_vl_client.front.app import create_app
+from qwen3_vl_client.front.http import rates
+from qwen3_vl_client.front.http.rates import Rates, caller
+from qwen3_vl_client.front.http.refusals import RefusedError
+from qwen3_vl_client.front.http.sweeping import sweeping
+from qwen3_vl_client.front.keys import Guesses
 from qwen3_vl_client.front.secret import Secret
-from qwen3_vl_client.front.sweeping import sweeping
+from qwen3_vl_client.front.settings import Settings
 from qwen3_vl_client.options import Timeouts
-from qwen3_vl_client.web.app import create_app as create_page
-from qwen3_vl_client.web.settings import Settings as PageSettings
-from tests.front.stack import served
+from tests.support.front import served
 
 CHAT = {"model": "qwen3-vl", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -89,7 +88,7 @@ def test_a_cookie_that_somebody_made_up_is_replaced(page: str, value: str) -> No
     assert cookies(response)["owner"].value != value
 
 
-def test_a_cookie_is_its_owner_s_for_good(page: str, page_settings: PageSettings) -> None:
+def test_a_cookie_is_its_owner_s_for_good(page: str, page_settings: Settings) -> None:
     first = cookies(httpx2.get(f"{page}/"))["owner"]
     again = httpx2.get(f"{page}/files", headers={"cookie": f"owner={first.value}"})
     assert "set-cookie" not in again.headers
@@ -99,9 +98,9 @@ def test_a_cookie_is_its_owner_s_for_good(page: str, page_settings: PageSettings
     assert "set-cookie" in httpx2.get(f"{page}/", headers={"cookie": f"owner={changed}"}).headers
 
 
-def test_behind_tls_a_cookie_never_leaves_it(page_settings: PageSettings) -> None:
+def test_behind_tls_a_cookie_never_leaves_it(page_settings: Settings) -> None:
     https = {"x-forwarded-proto": "https"}
-    with served(create_page(page_settings), trusted_proxies=["127.0.0.1"]) as url:
+    with served(create_app(page_settings), trusted_proxies=["127.0.0.1"]) as url:
         [(name, cookie)] = cookies(httpx2.get(url, headers=https)).items()
         plain = httpx2.get(url).headers["set-cookie"]
         known = httpx2.get(url, headers={**https, "cookie": f"{name}={cookie.value}"})
@@ -114,14 +113,14 @@ def test_behind_tls_a_cookie_never_leaves_it(page_settings: PageSettings) -> Non
     assert plain.startswith("owner=")
 
 
-def test_an_address_has_so_many_new_users(page_settings: PageSettings) -> None:
+def test_an_address_has_so_many_new_users(page_settings: Settings) -> None:
     few = replace(page_settings, new_users_per_minute=3)
-    with served(create_page(few)) as url:
+    with served(create_app(few)) as url:
         known = cookies(httpx2.get(f"{url}/"))["owner"].value
         for _ in range(2):
             assert httpx2.get(f"{url}/files").status_code == 200
         told = httpx2.post(f"{url}/files", params={"name": "a.mp4"}, content=b"x")
-        assert (told.status_code, told.json()["code"]) == (429, "too_many_users")
+        assert (told.status_code, told.json()["error"]["code"]) == (429, "too_many_users")
         assert "set-cookie" not in told.headers
         # The page itself is everybody's, and who is known stays.
         assert httpx2.get(f"{url}/").status_code == httpx2.get(f"{url}/static/app.js").status_code == 200
@@ -185,11 +184,11 @@ def test_owners_of_keys_share_nothing_unless_the_operator_says_so(
     assert ask(replace(settings, api_keys={})) == ["", "", ""]
 
 
-def test_users_of_the_page_share_nothing(page_settings: PageSettings, salts: list[str]) -> None:
+def test_users_of_the_page_share_nothing(page_settings: Settings, salts: list[str]) -> None:
     question = {"turns": [{"role": "user", "text": "Hello"}]}
     for shares in (False, True):
         salts.clear()
-        with served(create_page(replace(page_settings, share_cache=shares))) as url:
+        with served(create_app(replace(page_settings, share_cache=shares))) as url:
             for _ in range(2):
                 with httpx2.Client(base_url=url, timeout=60) as user:
                     assert [user.post("/ask", json=question).status_code for _ in range(2)] == [200, 200]
@@ -221,9 +220,7 @@ def test_a_sweeper_goes_on_whatever_fails(caplog: pytest.LogCaptureFixture) -> N
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize("module", ["qwen3_vl_client.api", "qwen3_vl_client.web"])
-def test_what_the_commands_write_is_nobody_else_s(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = importlib.import_module(f"{module}.__main__")
+def test_what_the_command_writes_is_nobody_else_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     masks: list[int] = []
 
     def serve(*arguments: Any, **options: Any) -> None:
@@ -240,9 +237,7 @@ def test_what_the_commands_write_is_nobody_else_s(module: str, tmp_path: Path, m
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
-@pytest.mark.parametrize("module", ["qwen3_vl_client.api", "qwen3_vl_client.web"])
-def test_the_commands_say_which_proxy_is_wrong(module: str, tmp_path: Path) -> None:
-    command = importlib.import_module(f"{module}.__main__")
+def test_the_command_says_which_proxy_is_wrong(tmp_path: Path) -> None:
     options = ["--media-root", str(tmp_path), "--trusted-proxy", "proxy.example"]
     done = CliRunner().invoke(command.app, options, env={"COLUMNS": "200"})
     assert done.exit_code == 2

@@ -1,4 +1,4 @@
-"""What tests ask of processes: who descends from whom, and who is gone."""
+"""The descendants of processes, and which are gone."""
 
 from __future__ import annotations
 

@@ -1,14 +1,21 @@
-"""Stage 1's workers for tests, started once: `library(folder)`."""
+"""Stage 1's workers for tests, started once, and readers that use them: `reader(folder)`."""
 
 from __future__ import annotations
 
 import atexit
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from preprocess.cache.disk_cache import Memory
 from preprocess.media.library import Library
-from preprocess.workers.pool import WorkerLimits, Workers
+from preprocess.workers.pool import Workers
+from preprocess.workers.reader import Reader
+from preprocess.workers.worker import WorkerLimits
+
+
+def go_on() -> None:
+    """Nothing interrupts."""
 
 
 @cache
@@ -18,5 +25,7 @@ def workers() -> Workers:
     return started
 
 
-def library(root: Path | None, max_frame_pixels: int = 1 << 26, memory: Memory | None = None) -> Library:
-    return Library(root, max_frame_pixels, memory, workers())
+def reader(
+    root: Path | None, max_frame_pixels: int = 1 << 26, interrupt: Callable[[], None] = go_on, **options: Any
+) -> Reader:
+    return Reader(Library(root, max_frame_pixels), workers(), interrupt, **options)

@@ -24,7 +24,7 @@ class Recipient:
     credits: int = 1000
     """Written as soon as the plan is there."""
     held_tokens: int | None = 0
-    """What it says to hold of the prompt already, as soon as the plan is there; None: it does not say so yet."""
+    """The tokens of the prompt that it says to hold as soon as the plan is there; None: it does not say so yet."""
     ends: bool = True
     """Whether the session is ended when the last chunk is there."""
     chunks: list[tuple[dict[str, Any], Chunk]] = field(default_factory=list)

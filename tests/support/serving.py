@@ -82,8 +82,8 @@ class Server:
         self.repository = self._folder / "repository"
         self.credits_directory = self._folder / "credits"
         self.credits_directory.mkdir()
-        memory = {"video_preprocess.memory_directory": str(self._folder / "memory")}
-        settings = {**memory, **self._settings, **credits_settings(self.credits_directory)}
+        cache = {"video_preprocess.cache_directory": str(self._folder / "cache")}
+        settings = {**cache, **self._settings, **credits_settings(self.credits_directory)}
         self._assemble(self._checkpoint, self.repository, settings)
         self.log_path = self._folder / "triton.log"
         ports = triton.Endpoints("127.0.0.1", *triton.free_ports("127.0.0.1", 4))
@@ -131,5 +131,5 @@ class Server:
         return supervisor.pids().keys() >= {SERVER, *triton.STAGES} and supervisor.wait_ready(0)
 
     def log(self) -> str:
-        """What the server and its stages have written so far."""
+        """The text that the server and its stages have written so far."""
         return self.log_path.read_text(errors="replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import pytest
 
 from build.assemble.checkpoint_factory import make_checkpoint
-from preprocess.media.library import Library
 from preprocess.plan.prompt import PromptWriter
 from preprocess.service import Parameters, Service
 from preprocess.settings import Settings, load_settings
+from preprocess.workers.reader import Reader
 from tests.support import media, readers
 from tests.support.recipient import Recipient
 
@@ -36,8 +37,9 @@ def writer(checkpoint: Path, settings: Settings) -> PromptWriter:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return readers.library(tmp_path)
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    with closing(readers.reader(tmp_path)) as made:
+        yield made
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def parameters(checkpoint: Path, tmp_path: Path) -> Parameters:
         max_requests=4,
         max_attachments=16,
         max_frame_pixels=1 << 26,
-        memory_directory=tmp_path / "memory",
+        cache_directory=tmp_path / "cache",
     )
 
 

@@ -18,19 +18,19 @@ import pytest
 from PIL import Image
 
 from preprocess import service as service_module
-from preprocess.cache.cached import recall_video
-from preprocess.cache.disk_cache import Memory
+from preprocess.cache.disk_cache import DiskCache
 from preprocess.chunks.chunks import Chunk
 from preprocess.errors import InvalidArgumentError, ResourceExhaustedError
+from preprocess.media.attachment import Attachment
 from preprocess.media.library import Library
 from preprocess.quiet_log import OnceAMinute
-from preprocess.request.messages import Attachment
 from preprocess.request.request import Inputs
 from preprocess.service import Service
 from preprocess.workers.machine import memory_bytes, raise_file_limit
-from preprocess.workers.pool import WorkerLimits, Workers
-from preprocess.workers.reading import read_frames, read_image
-from tests.support import media
+from preprocess.workers.pool import Workers
+from preprocess.workers.reader import Reader
+from preprocess.workers.worker import WorkerLimits
+from tests.support import media, readers
 from tests.support.recipient import Recipient, eventually
 
 StartService = Callable[..., Service]
@@ -82,7 +82,7 @@ class Elsewhere(Recipient):
 def test_without_file_handles_requests_fail_and_the_stage_lives(
     start_service: StartService, recipient: MakeRecipient, encode: Encode, parameters: Any
 ) -> None:
-    service = start_service(memory_bytes=1 << 30, worker_limits=WorkerLimits(stall_seconds=3))
+    service = start_service(cache_bytes=1 << 30, worker_limits=WorkerLimits(stall_seconds=3))
     inputs = [Inputs(text="?", videos=[encode(seed=seed)], images=[media.make_image()]) for seed in range(9)]
     warm = recipient()
     service.submit(inputs[-1], warm)
@@ -106,7 +106,7 @@ def test_without_file_handles_requests_fail_and_the_stage_lives(
 
 def test_a_worker_that_cannot_be_started_fails_what_waits_for_it(tmp_path: Path) -> None:
     workers = Workers(1, WorkerLimits(stall_seconds=1.5))
-    library = Library(tmp_path, 1 << 26, workers=workers)
+    reader = Reader(Library(tmp_path, 1 << 26), workers, readers.go_on)
     image = Attachment("image", "image[0]", media.make_image())
     try:
         with workers.lend(lambda: None) as busy:
@@ -115,9 +115,9 @@ def test_a_worker_that_cannot_be_started_fails_what_waits_for_it(tmp_path: Path)
                 few_handles(1),
                 pytest.raises(ResourceExhaustedError, match=r"no process .* for 1.5 s .*; retry later"),
             ):
-                list(read_image(image, library, lambda: None))
+                list(reader.image(image))
             assert busy.is_alive()
-        (picture,) = read_image(image, library, lambda: None)
+        (picture,) = reader.image(image)
         assert picture.shape == (64, 96, 3)
     finally:
         workers.shut_down()
@@ -151,16 +151,14 @@ def test_a_bomb_costs_its_neighbours_nothing(tmp_path: Path) -> None:
     bomb = Attachment("image", "image[0]", target.getvalue())
     media.make_video(tmp_path / "a.mp4", frames=60)
     workers = Workers(1, WorkerLimits(memory_bytes=3 << 28))
-    library = Library(tmp_path, 1 << 26, workers=workers)
+    reader = Reader(Library(tmp_path, 1 << 26), workers, readers.go_on)
     try:
-        video = recall_video(
-            Attachment("video", "v", "a.mp4"), library, closer=False, subtitles=False, interrupt=lambda: None
-        )
-        frames = read_frames(video, library, np.arange(60), lambda: None)
+        video = reader.video(Attachment("video", "v", "a.mp4"), thumbnails=False, subtitles=False)
+        frames = reader.frames(video, np.arange(60))
         next(frames)
         for _ in range(2):
             with pytest.raises(InvalidArgumentError, match=r"image\[0\] takes \d+ bytes of memory to read; at most"):
-                list(read_image(bomb, library, lambda: None))
+                list(reader.image(bomb))
         assert len(list(frames)) == 59
     finally:
         workers.shut_down()
@@ -168,24 +166,24 @@ def test_a_bomb_costs_its_neighbours_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("disk_bytes", [0, 10, 1000])
 def test_a_full_disk_costs_no_answer(tmp_path: Path, disk_bytes: int, caplog: pytest.LogCaptureFixture) -> None:
-    memory = Memory(tmp_path, 1 << 20)
+    cache = DiskCache(tmp_path, 1 << 20)
     patches = [np.full((4, 80), number, np.uint8) for number in range(5)]
     with limited(resource.RLIMIT_FSIZE, disk_bytes):
-        memory.write("a", bytes(2000))
-        np.testing.assert_array_equal(list(memory.remember("k", (5, 4, 80), iter(patches))), patches)
-    assert "a video is not kept in memory" in caplog.text
+        cache.write("a", bytes(2000))
+        np.testing.assert_array_equal(list(cache.patches("k", (5, 4, 80), iter(patches))), patches)
+    assert "a video is not cached" in caplog.text
     assert list(tmp_path.iterdir()) == []
-    memory.write("a", b"there is room")
-    assert memory.read("a") == b"there is room"
+    cache.write("a", b"there is room")
+    assert cache.read("a") == b"there is room"
 
 
 def test_what_the_disk_has_lost_a_part_of_is_read_again(
     start_service: StartService, recipient: MakeRecipient, encode: Encode, tmp_path: Path
 ) -> None:
-    service, inputs = start_service(memory_bytes=1 << 30), Inputs(text="?", videos=[encode()])
+    service, inputs = start_service(cache_bytes=1 << 30), Inputs(text="?", videos=[encode()])
     answers = []
     for damage in (None, 0, 100):
-        kept = list((tmp_path / "memory").iterdir())
+        kept = list((tmp_path / "cache").iterdir())
         assert len(kept) == (0 if damage is None else 2)
         for file in kept:
             os.truncate(file, damage or 0)
@@ -197,7 +195,7 @@ def test_what_the_disk_has_lost_a_part_of_is_read_again(
     np.testing.assert_array_equal(answers[2], answers[0])
 
 
-def test_a_memory_folder_that_cannot_be_used_is_done_without(
+def test_a_cache_folder_that_cannot_be_used_is_done_without(
     start_service: StartService,
     recipient: MakeRecipient,
     encode: Encode,
@@ -205,13 +203,13 @@ def test_a_memory_folder_that_cannot_be_used_is_done_without(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    service = start_service(memory_directory=tmp_path / "file" / "memory", memory_bytes=1 << 30)
+    service = start_service(cache_directory=tmp_path / "file" / "cache", cache_bytes=1 << 30)
     for _ in range(2):
         sent = recipient()
         service.submit(Inputs(text="?", videos=[encode()]), sent)
         assert sent.wait().error is None
     assert [record.message.split(":")[0] for record in caplog.records] == [
-        "no video is kept in memory, for memory_directory cannot be used"
+        "no video is cached, for cache_directory cannot be used"
     ]
 
 
@@ -220,16 +218,16 @@ def test_what_is_written_is_this_users_own(
 ) -> None:
     before = os.umask(0o022)
     try:
-        service = start_service(memory_bytes=1 << 30)
+        service = start_service(cache_bytes=1 << 30)
         sent = recipient()
         service.submit(Inputs(text="?", videos=[encode()]), sent)
         assert sent.wait().error is None
     finally:
         os.umask(before)
-    written = [path for folder in ("credits", "memory") for path in (tmp_path / folder).rglob("*")]
+    written = [path for folder in ("credits", "cache") for path in (tmp_path / folder).rglob("*")]
     assert len(written) >= 2
     assert {oct(path.stat().st_mode & 0o777) for path in written} == {"0o600"}
-    assert {oct((tmp_path / folder).stat().st_mode & 0o777) for folder in ("credits", "memory")} == {"0o700"}
+    assert {oct((tmp_path / folder).stat().st_mode & 0o777) for folder in ("credits", "cache")} == {"0o700"}
 
 
 def test_no_more_requests_are_accepted_than_have_handles(

@@ -10,7 +10,7 @@ import pytest
 
 from preprocess import parameters
 from preprocess.parameters import Parameters
-from preprocess.workers.pool import WorkerLimits
+from preprocess.workers.worker import WorkerLimits
 
 DELIVERED = dict(
     re.findall(
@@ -32,11 +32,11 @@ def test_the_delivered_configuration_is_what_the_code_has_as_its_defaults() -> N
         max_requests=256,
         max_attachments=256,
         max_frame_pixels=1 << 26,
-        memory_directory=read.memory_directory,
-        memory_bytes=4 << 30,
+        cache_directory=read.cache_directory,
+        cache_bytes=4 << 30,
         worker_limits=WorkerLimits(),
     )
-    assert read.memory_directory.name == f"qwen3_vl_memory_{os.getuid()}"
+    assert read.cache_directory.name == f"qwen3_vl_cache_{os.getuid()}"
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,7 @@ def test_the_delivered_configuration_is_what_the_code_has_as_its_defaults() -> N
         ("chunk_tokens", "-5", "an integer of at least 1"),
         ("chunk_tokens", "1e3", "an integer of at least 1"),
         ("workers", "0", "an integer of at least 1"),
+        ("workers", "-1", "an integer of at least 1"),
         ("max_workers", "0", "an integer of at least 1"),
         ("worker_image_cpu_seconds", "0", "an integer of at least 1"),
         ("max_request_pixels", "0", "an integer of at least 1"),
@@ -54,7 +55,7 @@ def test_the_delivered_configuration_is_what_the_code_has_as_its_defaults() -> N
         ("max_bytes_in_flight", "none", "an integer of at least 1"),
         ("max_text_bytes", "9" * 5000, "an integer of at least 1"),
         ("context_length", "0", "an integer of at least 1"),
-        ("memory_bytes", "-1", "an integer of at least 0"),
+        ("cache_bytes", "-1", "an integer of at least 0"),
         ("heartbeat_seconds", "nan", "a number of seconds above 0"),
         ("heartbeat_seconds", "0", "a number of seconds above 0"),
         ("worker_stall_seconds", "inf", "a number of seconds above 0"),
@@ -66,3 +67,14 @@ def test_the_delivered_configuration_is_what_the_code_has_as_its_defaults() -> N
 def test_a_bad_value_is_refused_by_name(name: str, value: str, accepted: str) -> None:
     with pytest.raises(ValueError, match=f"^parameter {name} is .*; {accepted} is (accepted|needed)$"):
         Parameters.from_config({**DELIVERED, name: value}, Path("/version"))
+
+
+def test_an_old_name_is_taken_and_the_new_one_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    read = Parameters.from_config({**DELIVERED, "memory_directory": "/old", "memory_bytes": "0"}, Path("/version"))
+    assert (read.cache_directory, read.cache_bytes) == (Path("/old"), 0)
+    assert [record.message for record in caplog.records] == [
+        f"parameter {old} is now called {new}; the old name is taken for one more release"
+        for old, new in (("memory_directory", "cache_directory"), ("memory_bytes", "cache_bytes"))
+    ]
+    with pytest.raises(ValueError, match="parameter cache_bytes is 'none'; an integer of at least 0 is accepted"):
+        Parameters.from_config({**DELIVERED, "memory_bytes": "none"}, Path("/version"))

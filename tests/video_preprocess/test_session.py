@@ -18,7 +18,7 @@ import pytest
 from preprocess import credits, service, session
 from preprocess.request.request import Inputs
 from preprocess.service import Parameters, Service
-from preprocess.workers import reading
+from preprocess.workers.reader import Reader
 from tests.support.recipient import Recipient, eventually
 
 StartService = Callable[..., Service]
@@ -367,14 +367,14 @@ def test_what_comes_beside_the_question_is_checked(
 def test_a_video_is_remembered_for_its_owner_alone(
     start_service: StartService, recipient: MakeRecipient, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running, inputs, tasks = start_service(memory_bytes=1 << 30), question(encode), [0]
-    asked = reading._asked
+    running, inputs, tasks = start_service(cache_bytes=1 << 30), question(encode), [0]
+    asked = Reader._asked
 
     def counted(*arguments: Any) -> Any:
         tasks[0] += 1
         return asked(*arguments)
 
-    monkeypatch.setattr(reading, "_asked", counted)
+    monkeypatch.setattr(Reader, "_asked", counted)
 
     def read(salt: str) -> int:
         before, sent = tasks[0], recipient()
@@ -419,8 +419,8 @@ def test_a_fresh_server_remembers_videos_and_so_does_the_next(
         decoded.append([chunk.patches for _, chunk in sent.wait().chunks])
         assert sent.error is None
         running.shut_down()
-        monkeypatch.setattr("preprocess.workers.reading._asked", None)
+        monkeypatch.setattr("preprocess.workers.reader.Reader._asked", None)
     for first, again in zip(*decoded, strict=True):
         np.testing.assert_array_equal(first, again)
-    folder = tmp_path / f"qwen3_vl_memory_{os.getuid()}"
+    folder = tmp_path / f"qwen3_vl_cache_{os.getuid()}"
     assert folder.stat().st_mode & 0o777 == 0o700

@@ -12,7 +12,7 @@ import pytest
 
 from build.assemble import export_vision
 from build.assemble.checkpoint_factory import make_checkpoint
-from build.assemble.vision_tower import VisionConfig, VisionTower
+from build.assemble.vision_tower import VisionTower
 
 
 def rewrite(path: Path, **changes: Any) -> None:
@@ -92,7 +92,7 @@ def test_towers_of_another_kind_are_refused(
     merged = {key: original[key] | value if isinstance(value, dict) else value for key, value in changes.items()}
     rewrite(checkpoint / file, **merged)
     with pytest.raises(ValueError, match=message):
-        VisionConfig.read(checkpoint)
+        VisionTower.load(checkpoint)
 
 
 def test_tensors_that_do_not_fit_the_configuration_are_named(small_tower: Any, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from build.demo_checkpoint.training.served import look_at
+from build.demo_checkpoint.world.drawing import draw_frames
 from build.demo_checkpoint.world.video import decode, encode
-from build.demo_checkpoint.world.world import CELL, COLUMNS, ROWS, THING_INDEX, Script, draw_frames, make_script
+from build.demo_checkpoint.world.world import CELL, COLUMNS, ROWS, THING_INDEX, Script, make_script
 
 PATCHES = 12
 VIDEOS_PER_SHARD = 50
@@ -24,7 +25,7 @@ BETWEEN_SCENES = -1
 
 @dataclass(frozen=True)
 class Views:
-    """What is seen in temporal patches: their pictures and the truth about them."""
+    """Temporal patches: their pictures and the truth about them."""
 
     frames: np.ndarray
     """uint8 `[videos, patches, 2, 64, 96, 3]`"""

@@ -3,101 +3,22 @@ alone."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-from tokenizers import Tokenizer
-from torch import Tensor
 
-from build.demo_checkpoint.model import Layout
-from build.demo_checkpoint.vocabulary import build_tokenizer
-from build.demo_checkpoint.world.questions import BETWEEN_SCENES, Evidence, Line, Question, Track
-from build.demo_checkpoint.world.world import COLUMNS, ROWS, Thing
-
-CELLS = ROWS * COLUMNS
-Part = Literal["video", "asked"]
-NOWHERE = (0,)
-"""Where to look when there is nothing to be found: the first token."""
+from build.demo_checkpoint.training.attention_supervision import NOWHERE
+from build.demo_checkpoint.training.writer import Span, Tokens, Writer, units
+from build.demo_checkpoint.world.questions import BETWEEN_SCENES, Evidence, Line, Question, Track, Turn
+from build.demo_checkpoint.world.world import CELLS, Thing
 
 RELATIONS = frozenset({"after", "before", "left", "in the scene", "next scene"})
 """Those of `Evidence`: what is only found through something else."""
-
-# Where the decoder is told what to look at: the layer, counted from 0, and the heads. Each step of finding an answer
-# has one, so that the next can build on it.
-SITES: dict[str, tuple[int, tuple[int, ...]]] = {
-    # "seconds" gathers the digits before it: tenths, ones, tens, hundreds; a thing's last word the word before.
-    "digit 1": (0, (0,)),
-    "digit 3": (0, (1,)),
-    "digit 4": (0, (2,)),
-    "digit 5": (0, (3,)),
-    # A visual token looks at its temporal patch's "seconds"; at its cell and at the same thing in the patch before; at
-    # the thing's earlier appearances; at what is beside it; where the thing begins, at what began before it; and where
-    # it goes on, at its time before. It looks for no answer.
-    "stamp": (1, (0,)),
-    "cell before": (2, (3,)),
-    "same before": (2, (1,)),
-    "earlier": (3, (3,)),
-    "beside": (3, (1,)),
-    "begun before": (4, (0,)),
-    "time before": (4, (2,)),
-    # Where its scene begins; the first of a scene, and the end of the video, look at where the scene before begins.
-    "scene's start": (4, (3,)),
-    "rest": (5, (0, 2)),
-    # Where nothing is shown, nothing is to be gathered: what was, somewhere in a long video, would be told as shown.
-    "nothing before": (3, (0, 1, 2, 3)),
-    "nothing begun": (4, (0, 1, 2)),
-    # An answer looks at what the question names, then at the evidence, then at what is only found through it, where
-    # that is asked.
-    "about": (2, (0, 2)),
-    "evidence by time": (5, (0,)),
-    "evidence by thing": (5, (2,)),
-    "evidence": (5, (0, 2)),
-    "in the scene": (5, (1,)),
-    "next scene": (5, (3,)),
-    "not in the scene": (5, (1,)),
-    "not next scene": (5, (3,)),
-    "after": (6, (0,)),
-    "left": (6, (1,)),
-    "before": (6, (2,)),
-    "not after": (6, (0,)),
-    "not left": (6, (1,)),
-    "not before": (6, (2,)),
-    # All is found then: an answer looks at its question only. What it gathered of the video without being told where
-    # was which digits are frequent there, which outvoted the time that was found in a long one.
-    "settled": (7, (0, 1, 2, 3)),
-}
-
-
-@dataclass(frozen=True)
-class Pointer:
-    """The token `row` of a part of a prompt is to look at one of the tokens `keys`, of the video or of its own part, in
-    the heads of a `site` (see `SITES`)."""
-
-    site: str
-    row: int
-    keys: tuple[int, ...]
-    in_video: bool
-    evidence: Evidence | None = None
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Part of a prompt: `token_ids` `[tokens]`, M-RoPE `positions` `[3, tokens]`, `asked` `[tokens]` marks answers,
-    to be predicted."""
-
-    token_ids: np.ndarray
-    positions: np.ndarray
-    asked: np.ndarray
-    pointers: tuple[Pointer, ...]
-
-    def __len__(self) -> int:
-        return len(self.token_ids)
+Things = Sequence[Sequence[tuple[Thing, int]]]
+"""The things of each temporal patch, with their cells."""
 
 
 @dataclass(frozen=True)
@@ -108,74 +29,6 @@ class Example:
     video: Tokens
     questions: tuple[Tokens, ...]
     rows: np.ndarray
-
-
-@dataclass(frozen=True)
-class Pointers:
-    """The pointers of a batch for one site, of videos or of questions.
-
-    `videos` and `rows` `[pointers]`: the video, and the token in it or in its questions; `owners` and `keys` `[pairs]`:
-    pointer `owners[i]` may look at key `keys[i]`, counted as in the attention's last axis.
-    """
-
-    videos: Tensor
-    rows: Tensor
-    owners: Tensor
-    keys: Tensor
-
-    def to(self, device: torch.device) -> Pointers:
-        return Pointers(*(getattr(self, field.name).to(device) for field in fields(self)))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Examples as `LanguageModel.forward` takes them.
-
-    `asked` `[tokens]` marks the tokens to predict; `owners` `[tokens]` numbers the questions of all examples, in order,
-    from 0; -1 is no question. `pointers`: for a site, those of the videos and those of the questions. `sought`: tokens
-    that look for evidence, and for which.
-    """
-
-    token_ids: Tensor
-    positions: Tensor
-    layout: Layout
-    visual: Tensor
-    asked: Tensor
-    owners: Tensor
-    pointers: dict[tuple[str, Part], Pointers]
-    sought: tuple[tuple[int, Evidence], ...]
-
-    def to(self, device: torch.device) -> Batch:
-        layout = replace(self.layout, causal=self.layout.causal.to(device), mask=self.layout.mask.to(device))
-        tensors = (self.token_ids, self.positions, self.visual, self.asked, self.owners)
-        token_ids, positions, visual, asked, owners = (tensor.to(device) for tensor in tensors)
-        pointers = {key: mine.to(device) for key, mine in self.pointers.items()}
-        return Batch(token_ids, positions, layout, visual, asked, owners, pointers, self.sought)
-
-
-@lru_cache(maxsize=1)
-def tokenizer() -> Tokenizer:
-    return build_tokenizer()
-
-
-@lru_cache(maxsize=200_000)
-def encode(text: str) -> tuple[int, ...]:
-    return tuple(tokenizer().encode(text, add_special_tokens=False).ids)
-
-
-@lru_cache(maxsize=200_000)
-def encode_spans(text: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-    """Token ids and the characters that each stands for."""
-    encoded = tokenizer().encode(text, add_special_tokens=False)
-    return tuple(encoded.ids), tuple(encoded.offsets)
-
-
-@lru_cache(maxsize=64)
-def special(name: str) -> int:
-    token: int | None = tokenizer().token_to_id(name)
-    if token is None:
-        raise KeyError(f"{name} is no token of the vocabulary")
-    return token
 
 
 def write_example(
@@ -192,214 +45,218 @@ def write_example(
     temporal patch in another order, each with its own position, so that place cannot be read from order; `gaps`
     `[patches]` are added to the positions before each patch, so that far apart is familiar.
     """
-    token_ids: list[int] = list(encode("<|im_start|>user\n<|vision_start|>"))
-    positions: list[tuple[int, int, int]] = [(i, i, i) for i in range(len(token_ids))]
-    rows: list[tuple[int, int]] = []
-    places: list[list[int]] = []
-    pointers: list[Pointer] = []
     order = np.arange(CELLS) if order is None else order
-    pad, vision_start, vision_end = special("<|video_pad|>"), special("<|vision_start|>"), special("<|vision_end|>")
-    at = len(token_ids)
+    video = _VideoWriter()
     lines = deque(track.lines if track else ())
-    places_of_lines: list[list[int]] = []
-
-    def write_lines(until: float) -> None:
-        """A line comes before the picture that is shown as it begins."""
-        nonlocal at
-        while lines and float(lines[0].time) <= until:
-            text, named, own = _write_line(lines.popleft(), len(token_ids))
-            positions.extend((at + i,) * 3 for i in range(len(text)))
-            at += len(text)
-            token_ids.extend(text)
-            pointers.extend(own)
-            places_of_lines.append([named])
-
+    video.text("<|im_start|>user\n<|vision_start|>")
     for patch, timestamp in enumerate(timestamps):
-        write_lines(float(timestamp))
-        at += 0 if gaps is None else int(gaps[patch])
-        text = (*encode(f"<{timestamp} seconds>"), vision_start)
-        positions += [(at + i,) * 3 for i in range(len(text))]
-        at += len(text)
-        positions += [(at, at + int(cell) // COLUMNS, at + int(cell) % COLUMNS) for cell in order]
-        at += max(ROWS, COLUMNS)
-        positions.append((at, at, at))
-        at += 1
-        stamp, first = len(token_ids) + len(text) - 3, len(token_ids) + len(text)
-        pointers += [Pointer("stamp", first + i, (stamp,), True) for i in range(CELLS + 1)]
-        places.append([first + int(i) for i in np.argsort(order)])
-        if patch:
-            pointers += [Pointer("cell before", *cells, True) for cells in _pairs(places[-1], places[-2])]
-        token_ids += [*text, *[pad] * CELLS, vision_end]
-        rows += [(patch, int(cell)) for cell in order]
-    write_lines(math.inf)
-    token_ids.append(vision_end)
-    positions.append((at, at, at))
-    at += 1
-    pointers += _gather_pointers(token_ids, in_video=True)
+        # A line comes before the picture that is shown as it begins.
+        while lines and float(lines[0].time) <= float(timestamp):
+            video.line(lines.popleft())
+        video.position += 0 if gaps is None else int(gaps[patch])
+        video.patch(timestamp, order)
+    for line in lines:
+        video.line(line)
+    video.text("<|vision_end|>")
+    video.point_to_digits()
     if track:
-        pointers += _thing_pointers(track.things, places)
-        pointers += _scene_pointers(track.scenes, places, end=len(token_ids) - 1)
-    # As `Evidence` counts them.
-    places += [[len(token_ids) - 1], *places_of_lines]
-    video = Tokens(np.array(token_ids), np.array(positions).T, np.zeros(len(token_ids), bool), tuple(pointers))
-    tokens = tuple(_write_question(question, at, places, track.things if track else []) for question in questions)
-    return Example(video, tokens, np.array(rows))
+        video.point_to_things(track.things)
+        video.point_to_scenes(track.scenes)
+    places = _Places([*video.patches, [len(video.token_ids) - 1], *video.lines], track.things if track else ())
+    rows = np.array([(patch, int(cell)) for patch in range(len(timestamps)) for cell in order])
+    return Example(
+        video.tokens(), tuple(_write_question(question, video.position, places) for question in questions), rows
+    )
 
 
-def _write_line(line: Line, start: int) -> tuple[tuple[int, ...], int, list[Pointer]]:
-    """The tokens of a subtitle line that begins at the token `start`, the last one of the thing that it names, and what
-    that one looks at: its time, and the word before."""
-    before, text = f"<{line.time} seconds>Subtitle: ", f"<{line.time} seconds>Subtitle: {line.text}\n"
-    token_ids, spans = encode_spans(text)
-    name = _spanned(spans, len(before), len(line.text))
-    unit = _spanned(spans, 1 + len(line.time), len(" seconds"))[-1]
-    named = start + name[-1]
-    pointers = [Pointer("stamp", named, (start + unit,), True)]
-    if len(name) > 1:
-        pointers.append(Pointer("digit 1", named, (named - 1,), True))
-    return token_ids, named, pointers
-
-
-def _pairs(rows: Sequence[int], keys: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
-    return [(row, (key,)) for row, key in zip(rows, keys, strict=True)]
-
-
-def _gather_pointers(token_ids: Sequence[int], *, in_video: bool) -> list[Pointer]:
-    """Where a time is written, its unit looks at its digits."""
-    units = _units()
-    digits = {encode(str(digit))[0] for digit in range(10)}
-    pointers = []
-    for row, token in enumerate(token_ids):
-        if token not in units or token_ids[row - 1] not in digits:
-            continue
-        for back in (1, 3, 4, 5):
-            if token_ids[row - back] not in digits:
-                break
-            pointers.append(Pointer(f"digit {back}", row, (row - back,), in_video))
-    return pointers
-
-
-@lru_cache(maxsize=1)
-def _units() -> frozenset[int]:
-    return frozenset(encode(unit)[0] for unit in (" seconds", "秒"))
-
-
-def _thing_pointers(things: Sequence[Sequence[tuple[Thing, int]]], places: Sequence[Sequence[int]]) -> list[Pointer]:
-    pointers = []
-    begun: tuple[int, ...] = ()
-    earlier: dict[Thing, list[int]] = defaultdict(list)
-    current: dict[Thing, list[int]] = {}
-    for patch, shown in enumerate(things):
-        before = dict(things[patch - 1]) if patch else {}
-        fresh = []
-        for cell, row in enumerate(places[patch]):
-            if _shows(shown, cell, "nothing"):
-                pointers += [Pointer(site, row, NOWHERE, True) for site in ("nothing before", "nothing begun")]
-        for thing in [thing for thing in current if thing not in before]:
-            earlier[thing] += current.pop(thing)
-        for index, (thing, cell) in enumerate(shown):
-            row = places[patch][cell]
-            pointers.append(Pointer("rest", row, NOWHERE, True))
-            beside = [places[patch][other] for _, other in shown[:index]]
-            if all(place < row for place in beside):
-                pointers.append(Pointer("beside", row, tuple(beside) or NOWHERE, True))
-            pointers.append(Pointer("earlier", row, tuple(earlier[thing]) or NOWHERE, True))
-            current.setdefault(thing, []).append(row)
-            if thing in before:
-                last = (places[patch - 1][before[thing]],)
-                pointers.append(Pointer("same before", row, last, True))
-            else:
-                last = NOWHERE
-                fresh.append(row)
-            pointers.append(Pointer("time before", row, last, True))
-            pointers.append(Pointer("begun before", row, begun if thing not in before and begun else NOWHERE, True))
-        begun = tuple(fresh) or begun
-    return pointers
-
-
-def _scene_pointers(scenes: Sequence[int], places: Sequence[Sequence[int]], *, end: int) -> list[Pointer]:
-    """`end`: the last token of the video, which takes the last scene's last time."""
-    pointers = []
-    begun: tuple[int, ...] = NOWHERE
-    last: tuple[int, ...] = NOWHERE
-    current = BETWEEN_SCENES
-    for scene, mine in zip(scenes, map(tuple, places), strict=True):
-        if scene == BETWEEN_SCENES:
-            continue
-        pointers += [Pointer("scene's start", row, begun, True) for row in mine]
-        if scene != current:
-            current, begun = scene, mine
-        last = mine
-    return [*pointers, Pointer("scene's start", end, begun, True), Pointer("cell before", end, last, True)]
-
-
-def _write_question(
-    question: Question, at: int, places: Sequence[Sequence[int]], things: Sequence[Sequence[tuple[Thing, int]]]
-) -> Tokens:
-    token_ids: list[int] = []
-    asked: list[bool] = []
-    pointers: list[Pointer] = []
-    text = ""
-    spans: list[tuple[int, int]] = []
+def _write_question(question: Question, position: int, places: _Places) -> Tokens:
+    """The turns of a conversation that begins at a position, after the video."""
+    writer = _QuestionWriter(position, places)
     for number, turn in enumerate(question.turns):
         opening = "\n<|im_start|>user\n" if number else ""
-        prompt, prompt_spans = encode_spans(f"{opening}{turn.question}<|im_end|>\n<|im_start|>assistant\n")
-        answer, answer_spans = encode_spans(f"{turn.answer}<|im_end|>")
-        spans += [(len(text) + first, len(text) + last) for first, last in prompt_spans]
-        text += f"{opening}{turn.question}<|im_end|>\n<|im_start|>assistant\n"
-        start = len(token_ids) + len(prompt)
-        named = []
+        writer.text(f"{opening}{turn.question}<|im_end|>\n<|im_start|>assistant\n")
+        named = writer.find_named(turn)
+        answer = writer.text(f"{turn.answer}<|im_end|>", asked=True)
+        writer.point_to_question(answer, list(named.values()))
+        if places.things:
+            writer.point_to_compared(turn, named)
+            writer.point_away_from_unrelated(turn, answer)
+            writer.point_to_evidence(turn, answer, named)
+    writer.point_to_digits()
+    return writer.tokens()
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The tokens of a video as `Evidence` counts them: of each temporal patch by cell, then of the end, then of the
+    subtitle lines; and the things that the patches show."""
+
+    tokens: Sequence[Sequence[int]]
+    things: Things
+
+    def of(self, evidence: Evidence) -> tuple[int, ...]:
+        """The tokens that show it."""
+        shown = (
+            token
+            for patch in evidence.patches
+            for cell, token in enumerate(self.tokens[patch])
+            if patch >= len(self.things) or _shows(self.things[patch], cell, evidence.thing)
+        )
+        return tuple(shown) or NOWHERE
+
+
+class _VideoWriter(Writer):
+    """Writes temporal patches and subtitle lines, each after its timestamp."""
+
+    def __init__(self) -> None:
+        super().__init__(0, in_video=True)
+        self.patches: list[list[int]] = []
+        """The visual tokens of each temporal patch, by cell."""
+        self.lines: list[list[int]] = []
+        """The last token of what each line names."""
+
+    def line(self, line: Line) -> None:
+        """The thing that a line names looks at its time, and at the word before."""
+        timestamp = f"<{line.time} seconds>Subtitle: "
+        span = self.text(f"{timestamp}{line.text}\n")
+        name = span.part(len(timestamp), len(line.text))
+        unit = span.part(1 + len(line.time), len(" seconds"))[-1]
+        self.point("stamp", name[-1], (unit,))
+        if len(name) > 1:
+            self.point("digit 1", name[-1], (name[-1] - 1,))
+        self.lines.append([name[-1]])
+
+    def patch(self, timestamp: str, order: np.ndarray) -> None:
+        """Visual tokens look at their time, and at their cell in the patch before."""
+        opening = f"<{timestamp} seconds>"
+        unit = self.text(opening).part(1 + len(timestamp), len(" seconds"))[-1]
+        self.text("<|vision_start|>")
+        cells = self.cells(order)
+        (end,) = self.text("<|vision_end|>").tokens
+        for token in (*sorted(cells), end):
+            self.point("stamp", token, (unit,))
+        if self.patches:
+            for token, before in zip(cells, self.patches[-1], strict=True):
+                self.point("cell before", token, (before,))
+        self.patches.append(cells)
+
+    def point_to_things(self, things: Things) -> None:
+        """A visual token looks at the same thing before, at what is beside it and at what began before it."""
+        begun: Sequence[int] = ()
+        earlier: dict[Thing, list[int]] = defaultdict(list)
+        current: dict[Thing, list[int]] = {}
+        for patch, shown in enumerate(things):
+            cells = self.patches[patch]
+            before = {thing: self.patches[patch - 1][cell] for thing, cell in things[patch - 1]} if patch else {}
+            self._point_nothing_nowhere(cells, shown)
+            for thing in [thing for thing in current if thing not in before]:
+                earlier[thing] += current.pop(thing)
+            fresh = []
+            for index, (thing, cell) in enumerate(shown):
+                token, is_new = cells[cell], thing not in before
+                self.point("rest", token, NOWHERE)
+                beside = [cells[other] for _, other in shown[:index]]
+                if all(other < token for other in beside):
+                    self.point("beside", token, beside or NOWHERE)
+                self.point("earlier", token, earlier[thing] or NOWHERE)
+                current.setdefault(thing, []).append(token)
+                if is_new:
+                    fresh.append(token)
+                else:
+                    self.point("same before", token, (before[thing],))
+                self.point("time before", token, NOWHERE if is_new else (before[thing],))
+                self.point("begun before", token, (begun if is_new else ()) or NOWHERE)
+            begun = fresh or begun
+
+    def _point_nothing_nowhere(self, cells: Sequence[int], shown: Sequence[tuple[Thing, int]]) -> None:
+        """Where nothing is shown, nothing is gathered."""
+        for cell, token in enumerate(cells):
+            if _shows(shown, cell, "nothing"):
+                self.point("nothing before", token, NOWHERE)
+                self.point("nothing begun", token, NOWHERE)
+
+    def point_to_scenes(self, scenes: Sequence[int]) -> None:
+        """Visual tokens look at where their scene begins. The last token of the video, which takes the last scene's
+        last time, does so too."""
+        begun: Sequence[int] = NOWHERE
+        last: Sequence[int] = NOWHERE
+        current = BETWEEN_SCENES
+        for scene, cells in zip(scenes, self.patches, strict=True):
+            if scene == BETWEEN_SCENES:
+                continue
+            for token in cells:
+                self.point("scene's start", token, begun)
+            if scene != current:
+                current, begun = scene, cells
+            last = cells
+        end = len(self.token_ids) - 1
+        self.point("scene's start", end, begun)
+        self.point("cell before", end, last)
+
+
+class _QuestionWriter(Writer):
+    """Writes a conversation about a video. A token is predicted from the one before it, which is the one that looks."""
+
+    def __init__(self, position: int, places: _Places) -> None:
+        super().__init__(position, in_video=False)
+        self._places = places
+
+    def find_named(self, turn: Turn) -> dict[str, int]:
+        """The last token of each thing or time that is asked about, where it was written last. The last word of a thing
+        looks at the word before."""
+        named = {}
         for name in turn.about:
-            tokens = _spanned(spans, text.lower().rindex(name.lower()), len(name))
+            tokens = self._last_mention(name)
             # A time is told by its unit, which follows.
-            named.append(tokens[-1] + name[0].isdigit())
+            named[name] = tokens[-1] + name[0].isdigit()
             if not name[0].isdigit() and len(tokens) > 1:
-                pointers.append(Pointer("digit 1", named[-1], (named[-1] - 1,), False))
-        token_ids += [*prompt, *answer]
-        asked += [False] * len(prompt) + [True] * len(answer)
-        for row in range(start - 1, len(token_ids) - 1):
+                self.point("digit 1", named[name], (named[name] - 1,), in_video=False)
+        return named
+
+    def _last_mention(self, name: str) -> list[int]:
+        for span in reversed(self.spans):
+            start = span.text.lower().rfind(name.lower())
+            if start >= 0:
+                return span.part(start, len(name))
+        raise ValueError(f"{name!r} is asked about, and was not written")
+
+    def point_to_question(self, answer: Span, named: Sequence[int]) -> None:
+        """An answer looks at what the question names, and in the end at its question only."""
+        for token in _predicting(answer):
             # Without a name, the next is found by the time that was told last.
-            about = named or [i for i in range(start, row + 1) if token_ids[i] in _units()][-1:]
-            pointers.append(
-                Pointer("about", row, tuple(about), False) if about else Pointer("about", row, NOWHERE, True)
-            )
-            pointers.append(Pointer("settled", row, tuple(range(row + 1)), False))
-        spans += [(len(text) + first, len(text) + last) for first, last in answer_spans]
-        text += f"{turn.answer}<|im_end|>"
-        tokens_named = dict(zip(turn.about, named, strict=True))
-        for evidence in turn.compared if things else ():
-            keys = _places_of(evidence, places, things)
-            pointers.append(Pointer(_evidence_site(evidence), tokens_named[evidence.said], keys, True, evidence))
-        related = {evidence.relation for evidence in turn.evidence}
-        for relation in sorted(RELATIONS - related) if things else ():
-            pointers += [Pointer(f"not {relation}", row, NOWHERE, True) for row in range(start - 1, len(token_ids) - 1)]
+            told = [other for other in answer.tokens if other <= token and self.token_ids[other] in units()]
+            about = named or told[-1:]
+            self.point("about", token, about or NOWHERE, in_video=not about)
+            self.point("settled", token, range(token + 1), in_video=False)
+
+    def point_to_compared(self, turn: Turn, named: dict[str, int]) -> None:
+        """Things that the question names look at where they are, before it is answered."""
+        for evidence in turn.compared:
+            self.point(_site(evidence), named[evidence.said], self._places.of(evidence), evidence=evidence)
+
+    def point_away_from_unrelated(self, turn: Turn, answer: Span) -> None:
+        """Answers do not look for relations that the question does not ask for."""
+        for relation in sorted(RELATIONS - {evidence.relation for evidence in turn.evidence}):
+            for token in _predicting(answer):
+                self.point(f"not {relation}", token, NOWHERE)
+
+    def point_to_evidence(self, turn: Turn, answer: Span, named: dict[str, int]) -> None:
+        """Each piece of an answer looks at what shows it."""
         said = 0
-        for evidence in turn.evidence if things else ():
+        for evidence in turn.evidence:
             said = turn.answer.lower().index(evidence.said.lower(), said)
             in_video = evidence.relation != "left"
-            keys = _places_of(evidence, places, things) if in_video else (tokens_named[evidence.said],)
-            for token in _spanned(answer_spans, said, len(evidence.said)):
-                pointers.append(Pointer(_evidence_site(evidence), start + token - 1, keys, in_video, evidence))
+            keys = self._places.of(evidence) if in_video else (named[evidence.said],)
+            for token in answer.part(said, len(evidence.said)):
+                self.point(_site(evidence), token - 1, keys, in_video=in_video, evidence=evidence)
                 if evidence.relation:
                     # What is only found through something else is not to be guessed before.
-                    pointers.append(Pointer("evidence", start + token - 1, NOWHERE, True))
+                    self.point("evidence", token - 1, NOWHERE)
             said += len(evidence.said)
-    pointers += _gather_pointers(token_ids, in_video=False)
-    positions = np.tile(at + np.arange(len(token_ids)), (3, 1))
-    return Tokens(np.array(token_ids), positions, np.array(asked), tuple(pointers))
 
 
-def _places_of(
-    evidence: Evidence, places: Sequence[Sequence[int]], things: Sequence[Sequence[tuple[Thing, int]]]
-) -> tuple[int, ...]:
-    """The visual tokens that show it."""
-    shown = (
-        place
-        for patch in evidence.patches
-        for cell, place in enumerate(places[patch])
-        if patch >= len(things) or _shows(things[patch], cell, evidence.thing)
-    )
-    return tuple(shown) or NOWHERE
+def _predicting(answer: Span) -> range:
+    return range(answer.tokens.start - 1, answer.tokens.stop - 1)
 
 
 def _shows(things: Sequence[tuple[Thing, int]], cell: int, what: Thing | Literal["nothing"] | None) -> bool:
@@ -408,83 +265,10 @@ def _shows(things: Sequence[tuple[Thing, int]], cell: int, what: Thing | Literal
     return what is None or (what, cell) in things
 
 
-def _evidence_site(evidence: Evidence) -> str:
+def _site(evidence: Evidence) -> str:
+    """Where in the decoder it is looked for, by what it is found by."""
     if evidence.relation:
         return evidence.relation
     if isinstance(evidence.sought, str):
         return "evidence by time"
     return "evidence by thing" if evidence.sought and evidence.sought == evidence.thing else "evidence"
-
-
-def _spanned(spans: Sequence[tuple[int, int]], start: int, length: int) -> list[int]:
-    """The tokens whose characters overlap those from `start` on."""
-    return [i for i, (first, last) in enumerate(spans) if first < start + length and last > start]
-
-
-def collate(examples: Sequence[Example]) -> Batch:
-    """Pads videos and their questions, one behind the other, to the longest; padding sees itself only."""
-    # Few different shapes: oneDNN compiles its kernels for each.
-    video_tokens = _round_up(max(len(example.video) for example in examples), 32)
-    asked_tokens = _round_up(max(sum(map(len, example.questions)) for example in examples), 64)
-    videos = len(examples)
-    total = videos * (video_tokens + asked_tokens)
-    token_ids, owners = np.zeros(total, np.int64), np.full(total, -1)
-    positions, asked = np.zeros((3, total), np.float32), np.zeros(total, bool)
-    seen = np.zeros((videos, 1, video_tokens), bool)
-    pointers: dict[tuple[str, Part], list[tuple[int, int, list[int]]]] = defaultdict(list)
-    sought: list[tuple[int, Evidence]] = []
-    owner = 0
-    for video, example in enumerate(examples):
-        seen[video, :, : len(example.video)] = True
-        for pointer in example.video.pointers:
-            pointers[pointer.site, "video"].append((video, pointer.row, list(pointer.keys)))
-        parts, starts = [example.video], [video * video_tokens]
-        offset = 0
-        for question in example.questions:
-            start = videos * video_tokens + video * asked_tokens + offset
-            owners[start : start + len(question)] = owner
-            owner += 1
-            parts.append(question)
-            starts.append(start)
-            for pointer in question.pointers:
-                shift = 0 if pointer.in_video else video_tokens + offset
-                keys = [shift + key for key in pointer.keys]
-                pointers[pointer.site, "asked"].append((video, offset + pointer.row, keys))
-                if pointer.evidence and pointer.evidence.sought:
-                    sought.append((start + pointer.row, pointer.evidence))
-            offset += len(question)
-        for part, start in zip(parts, starts, strict=True):
-            span = slice(start, start + len(part))
-            token_ids[span], positions[:, span], asked[span] = part.token_ids, part.positions, part.asked
-    own = owners[videos * video_tokens :].reshape(videos, asked_tokens)
-    same = (own[:, :, None] == own[:, None, :]) & np.tril(np.ones((asked_tokens, asked_tokens), bool))
-    seen = np.broadcast_to(seen, (videos, asked_tokens, video_tokens))
-    mask = _added(np.concatenate([seen, same], axis=2)[:, None])
-    causal = _added(np.tril(np.ones((1, 1, video_tokens, video_tokens), bool)))
-    return Batch(
-        torch.from_numpy(token_ids),
-        torch.from_numpy(positions),
-        Layout(videos, video_tokens, asked_tokens, causal, mask),
-        torch.from_numpy(np.flatnonzero(token_ids == special("<|video_pad|>"))),
-        torch.from_numpy(asked),
-        torch.from_numpy(owners),
-        {key: _pointers(entries) for key, entries in pointers.items()},
-        tuple(sought),
-    )
-
-
-def _pointers(entries: Sequence[tuple[int, int, list[int]]]) -> Pointers:
-    videos, rows, keys = zip(*entries, strict=True)
-    owners = np.repeat(np.arange(len(keys)), [len(mine) for mine in keys])
-    return Pointers(
-        *(torch.tensor(values) for values in (videos, rows, owners, [key for mine in keys for key in mine]))
-    )
-
-
-def _added(seen: np.ndarray) -> Tensor:
-    """What is added to the scores: 0 where a token is seen, a large negative number where it is not."""
-    return torch.from_numpy(np.where(seen, np.float32(0), np.float32(-30_000)))
-
-
-def _round_up(tokens: int, multiple: int) -> int:
-    return -(-tokens // multiple) * multiple

@@ -1,4 +1,4 @@
-"""What the served product looks at of a video: stage 1's own code, so that training and serving cannot drift apart."""
+"""The frames that the served product looks at, by stage 1's own code: training and serving cannot drift apart."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from build.demo_checkpoint.export import export
 from build.demo_checkpoint.model import LanguageModel, ModelShape, VisionTower
+from preprocess.media.attachment import Attachment
 from preprocess.media.library import Library
-from preprocess.media.video import look_closer, open_video
-from preprocess.plan.selection import look_at_video
-from preprocess.request.messages import Attachment
+from preprocess.media.video import open_video, read_thumbnails
+from preprocess.plan.selection import select_video
 from preprocess.request.options import VideoOptions
 from preprocess.settings import Settings, load_settings
 
@@ -33,8 +33,8 @@ def look_at(file: bytes, question: str = "", *, sampler: str = "adaptive") -> Sa
     library = Library(None, 1 << 20)
     video = open_video(Attachment("video", "video", file), library, lambda: None)
     if sampler == "adaptive":
-        video = look_closer(video, library, lambda: None)
-    look = look_at_video(video, VideoOptions(sampler=sampler), _settings(), question=question)
+        video = read_thumbnails(video, library, lambda: None)
+    look = select_video(video, VideoOptions(sampler=sampler), _settings(), question=question)
     assert look.indices is not None
     frames = np.append(look.indices, look.indices[-1:].repeat(-len(look.indices) % 2)).reshape(-1, 2)
     return Sampled(frames, tuple(f"{seconds:.1f}" for seconds in look.medium.timestamps))

@@ -1,16 +1,35 @@
-"""How things and backgrounds look."""
+"""Draws the frames of a script: how things and backgrounds look."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from build.demo_checkpoint.world.world import COLOURS, HEIGHT, WIDTH, Thing
+from build.demo_checkpoint.world.world import COLOURS, HEIGHT, WIDTH, Script, Thing
 
 SUPERSAMPLING = 4
+
+
+def draw_frames(script: Script) -> Iterator[np.ndarray]:
+    """The video's frames in order, uint8 `[64, 96, 3]`; frame `i` shows the time `i / frames_per_second`."""
+    rng = np.random.default_rng(script.seed)
+    noise = rng.normal(0.0, max(script.noise, 1e-6), size=(8, HEIGHT, WIDTH, 1)).astype(np.float32)
+    background = lru_cache(maxsize=2)(draw_background)
+    for index in range(round(script.duration * script.frames_per_second)):
+        seconds = index / script.frames_per_second
+        scene = script.scenes[script.scene_index(seconds)]
+        picture = background(scene.background_seed).copy()
+        for appearance in scene.appearances:
+            if appearance.start <= seconds < appearance.end:
+                paste(picture, appearance.thing, *appearance.centre(seconds), appearance.size)
+        picture *= scene.brightness(seconds)
+        if script.noise:
+            picture += noise[int(rng.integers(len(noise)))]
+        yield np.clip(picture, 0, 255).astype(np.uint8)
 
 
 def draw_background(seed: int) -> np.ndarray:

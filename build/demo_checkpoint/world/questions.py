@@ -71,7 +71,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Track:
-    """What is shown in each temporal patch of a video: its timestamp as written in the prompt, its things and their
+    """The truth about each temporal patch of a video: its timestamp as written in the prompt, its things and their
     cells in reading order, and its scene; and the subtitle lines beside them, in order."""
 
     timestamps: tuple[str, ...]
@@ -339,7 +339,7 @@ class Asker:
         return [self._turn("summary", "\n".join(lines), evidence)] if lines else None
 
     def said_at(self) -> list[Turn] | None:
-        """What the line says that begins at a time, or nearer to it than any other."""
+        """Asks for the line that begins at a time, or nearer to it than any other."""
         index = _pick(self.rng, range(len(self.track.lines)))
         if index is None:
             return None

@@ -10,7 +10,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from build.demo_checkpoint.world.world import HEIGHT, WIDTH, Script, draw_frames
+from build.demo_checkpoint.world.drawing import draw_frames
+from build.demo_checkpoint.world.world import HEIGHT, WIDTH, Script
 
 _SILENCE_RATE = 8_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from build.demo_checkpoint.world.world import Thing
+from build.demo_checkpoint.world.world import THINGS, Thing
 
 Language = Literal["en", "zh"]
 
@@ -153,7 +153,7 @@ def minutes(seconds: float) -> str:
 
 
 def chapter(first: str, last: str, things: Sequence[Thing], language: Language) -> str:
-    """What is shown, then when: which chapter is next, the end of the one before says."""
+    """The things, then when they are shown: which chapter is next, the end of the one before says."""
     names = COMMA[language].join(name(thing, language) for thing in things)
     shown = (sentence(names, language) if names else NOTHING_SHOWN[language])[:-1]
     if language == "en":
@@ -163,8 +163,6 @@ def chapter(first: str, last: str, things: Sequence[Thing], language: Language) 
 
 def texts_to_cover() -> list[str]:
     """Sentences that hold every word of every question and answer, in every place it can have: for the tokenizer."""
-    from build.demo_checkpoint.world.world import THINGS
-
     texts = ["system\nuser\nassistant\n", "<1.2 seconds>Subtitle:", " nothing nothing", "什么都没有"]
     for language in ("en", "zh"):
         for phrasings in QUESTIONS.values():

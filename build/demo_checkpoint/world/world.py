@@ -9,15 +9,15 @@ the cells of two rows and three columns.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 WIDTH, HEIGHT, CELL = 96, 64, 32
 ROWS, COLUMNS = HEIGHT // CELL, WIDTH // CELL
+CELLS = ROWS * COLUMNS
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (225, 35, 35),
@@ -35,7 +35,7 @@ WORDS = ("CAT", "DOG", "SUN", "BUS", "KEY", "MAP", "BOX", "HAT", "ICE", "JET", "
 
 @dataclass(frozen=True, order=True)
 class Thing:
-    """What can be seen: a coloured shape, a number (`name` is its two digits) or a word."""
+    """Something that can be seen: a coloured shape, a number (`name` is its two digits) or a word."""
 
     kind: Literal["shape", "number", "word"]
     name: str
@@ -117,7 +117,7 @@ class Script:
         return [scene.end for scene in self.scenes]
 
     def shown(self, seconds: float) -> tuple[Sighting, ...]:
-        """What can be seen at a time: nothing while a fade is darker than half."""
+        """The things that can be seen at a time: nothing while a fade is darker than half."""
         scene = self.scenes[self.scene_index(seconds)]
         if scene.brightness(seconds) < 0.5:
             return ()
@@ -219,24 +219,3 @@ def _make_blink(
 def _pixel(cell: tuple[int, int], jitter: np.ndarray) -> tuple[float, float]:
     row, column = cell
     return (column + 0.5) * CELL + float(jitter[0]), (row + 0.5) * CELL + float(jitter[1])
-
-
-def draw_frames(script: Script) -> Iterator[np.ndarray]:
-    """The video's frames in order, uint8 `[64, 96, 3]`; frame `i` shows the time `i / frames_per_second`."""
-    # Imported here: `world` is also read where nothing is drawn.
-    from build.demo_checkpoint.world.drawing import draw_background, paste
-
-    rng = np.random.default_rng(script.seed)
-    noise = rng.normal(0.0, max(script.noise, 1e-6), size=(8, HEIGHT, WIDTH, 1)).astype(np.float32)
-    background = lru_cache(maxsize=2)(draw_background)
-    for index in range(round(script.duration * script.frames_per_second)):
-        seconds = index / script.frames_per_second
-        scene = script.scenes[script.scene_index(seconds)]
-        picture = background(scene.background_seed).copy()
-        for appearance in scene.appearances:
-            if appearance.start <= seconds < appearance.end:
-                paste(picture, appearance.thing, *appearance.centre(seconds), appearance.size)
-        picture *= scene.brightness(seconds)
-        if script.noise:
-            picture += noise[int(rng.integers(len(noise)))]
-        yield np.clip(picture, 0, 255).astype(np.uint8)

@@ -1,8 +1,9 @@
-"""Where a deployment's memory goes, part by part."""
+"""The parts of a deployment's memory."""
 
 from dataclasses import dataclass
 
-from build.gpu.planner.models import MERGED_PATCHES, PATCH_VALUES, Model
+from build.assemble.checkpoint_config import MERGED_PATCHES, PATCH_VALUES
+from build.gpu.planner.models import Model
 from build.gpu.planner.profiles import MIB, Profile
 from build.gpu.planner.vision_profiles import bands
 from build.gpu.planner.weights import decoder_bytes, kv_bytes_per_token, vision_bytes
@@ -12,7 +13,7 @@ CUDA_CONTEXT_BYTES = 500 * MIB
 GPU_PROCESSES = 2
 # cuBLAS workspaces and the memory pools of captured CUDA graphs.
 GPU_WORKSPACE_BYTES = 512 * MIB
-# What an allocator cannot use of the memory that it holds.
+# An allocator cannot use all of the memory that it holds.
 FRAGMENTATION_SHARE = 0.03
 
 # The other stages and the server itself on a CPU: three Python processes with PyTorch, ONNX Runtime and FFmpeg.
@@ -20,20 +21,21 @@ CPU_PROCESSES_BYTES = 2560 * MIB
 
 # Credits: chunks that stage 1 may have in flight per session (decoder/config.pbtxt).
 CHUNKS_IN_FLIGHT = 4
-# What stage 3 notes of a token in the host's memory beside keys and values: what it is, where it lies, the name of its
-# block. 224 as `make bench-context` measures them, from 16,384 to 49,152 tokens.
+# Stage 3 notes this of a token in the host's memory beside keys and values: what it is, where it lies, its block's
+# name. 224 as `make bench-context` measures them, from 16,384 to 49,152 tokens.
 TOKEN_BYTES = 256
-# Of a context in 8 bits that the PyTorch engine has in 16 at once (decoder: engines/pytorch/model/layer_cache.py).
+# The PyTorch engine has so much of an 8-bit context in 16 bits at once (decoder: engines/pytorch/cache/layer_cache.py).
 READ_BACK_TOKENS = 65_536
 
 
 @dataclass(frozen=True)
 class Part:
-    """Memory for one purpose. `exact`: counted from tensors; otherwise an upper bound or an allowance."""
+    """Memory for one purpose."""
 
     name: str
     bytes: int
     exact: bool
+    """Counted from tensors; otherwise an upper bound or an allowance."""
 
 
 def fixed_parts(profile: Profile, model: Model, weights: str) -> tuple[Part, ...]:
@@ -101,10 +103,10 @@ def _vision_activation_bytes(profile: Profile, model: Model) -> int:
 def _vision_box_bytes(profile: Profile, model: Model, frames: int, patches: int, *, scores: bool) -> int:
     width = 4 if profile.is_cpu else 2
     # The residual, its norm, queries, keys, values and their rotated copies, or the MLP's hidden layer.
-    per_patch = 2 * model.vision_hidden + max(6 * model.vision_hidden, model.vision_intermediate)
-    inputs_and_outputs = PATCH_VALUES + model.feature_width * 4 // MERGED_PATCHES
+    per_patch = 2 * model.vision.hidden + max(6 * model.vision.hidden, model.vision.intermediate)
+    inputs_and_outputs = PATCH_VALUES + model.vision.feature_width * 4 // MERGED_PATCHES
     activations = frames * patches * (per_patch * width + inputs_and_outputs)
-    return activations + (frames * model.vision_heads * patches**2 * width if scores else 0)
+    return activations + (frames * model.vision.heads * patches**2 * width if scores else 0)
 
 
 def _largest_chunk_patches(profile: Profile) -> int:
@@ -114,9 +116,9 @@ def _largest_chunk_patches(profile: Profile) -> int:
 def _feature_bytes(profile: Profile, model: Model, context_tokens: int, concurrency: int) -> int:
     if profile.engine == "tensorrt_llm":
         # It takes all rows of a prompt at once, in the decoder's 16 bits; the engine prefills one prompt at a time.
-        return context_tokens * model.feature_width * 2
+        return context_tokens * model.vision.feature_width * 2
     # Only the chunks that the credits allow, as float32 from stage 2.
-    chunks = concurrency * CHUNKS_IN_FLIGHT * profile.chunk_tokens * model.feature_width * 4
+    chunks = concurrency * CHUNKS_IN_FLIGHT * profile.chunk_tokens * model.vision.feature_width * 4
     # On a GPU stage 3 copies each within Triton's pool, and keeps it in 16 bits until it is prefilled.
     return chunks if profile.is_cpu else chunks * 5 // 2
 
@@ -128,7 +130,7 @@ def feature_pool_bytes(profile: Profile, model: Model, concurrency: int) -> int:
     """
     if profile.engine == "tensorrt_llm":
         return 0
-    return 2 * concurrency * CHUNKS_IN_FLIGHT * profile.chunk_tokens * model.feature_width * 4
+    return 2 * concurrency * CHUNKS_IN_FLIGHT * profile.chunk_tokens * model.vision.feature_width * 4
 
 
 def _read_back_bytes(model: Model, context_tokens: int) -> int:

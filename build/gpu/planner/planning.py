@@ -1,4 +1,4 @@
-"""From a model, a profile and a wish to a plan: what fits, what is recommended and why, or what would fit instead."""
+"""From a model, a profile and a wish to a fit: what fits, what is recommended and why, or what would fit instead."""
 
 from dataclasses import dataclass
 
@@ -19,13 +19,8 @@ MAX_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Settings that fit and where the memory goes.
-
-    parts: at `context_tokens` x `concurrency`. max_context_tokens: the longest prompt plus answer of a request alone.
-    max_concurrency: requests of `context_tokens` at the same time.
-    reasons: why these settings, one sentence each.
-    """
+class Fit:
+    """Settings that fit, and where the memory goes."""
 
     profile: Profile
     model: Model
@@ -34,9 +29,13 @@ class Plan:
     context_tokens: int
     concurrency: int
     parts: tuple[Part, ...]
+    """The memory at `context_tokens` x `concurrency`."""
     max_context_tokens: int
+    """The longest prompt plus answer of a request alone."""
     max_concurrency: int
+    """Requests of `context_tokens` that fit at the same time."""
     reasons: tuple[str, ...]
+    """Why these settings, one sentence each."""
 
     @property
     def used_bytes(self) -> int:
@@ -53,17 +52,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Nothing holds what was asked. needed_bytes: with the smallest settings. alternatives: what would fit."""
+    """Nothing holds what was asked."""
 
     profile: Profile
     model: Model
     context_tokens: int
     concurrency: int
     needed_bytes: int
+    """With the smallest settings."""
     alternatives: tuple[str, ...]
+    """What would fit."""
 
 
-def make_plan(
+def find_fit(
     profile: Profile,
     model: Model,
     *,
@@ -71,8 +72,8 @@ def make_plan(
     concurrency: int | None = None,
     weights: str | None = None,
     kv_cache: str | None = None,
-) -> Plan | Refusal:
-    """The plan for a wish; what is None is chosen.
+) -> Fit | Refusal:
+    """The fit for a wish; what is None is chosen.
 
     Precisions start at the profile's defaults and get smaller only as far as needed. ValueError for a wish that makes
     no sense on this profile or model.
@@ -85,7 +86,7 @@ def make_plan(
     refused: list[str] = []
     for choice in choices:
         if _needed(profile, model, choice, context_tokens, concurrency) <= profile.memory_bytes:
-            return _plan(profile, model, choice, context_tokens, concurrency, refused)
+            return _fit(profile, model, choice, context_tokens, concurrency, refused)
         longest = max_context(profile, model, *choice, concurrency)
         held = f"holds {_tokens(longest)} per request" if longest else "leaves no room for a request"
         refused.append(f"{_name(choice)} {held}")
@@ -105,7 +106,7 @@ def max_context(profile: Profile, model: Model, weights: str, kv_cache: str, con
 
 
 def max_concurrency(profile: Profile, model: Model, weights: str, kv_cache: str, context_tokens: int) -> int:
-    """How many requests of `context_tokens` fit at the same time."""
+    """The number of requests of `context_tokens` that fit at the same time."""
     concurrency = 0
     while (
         _needed(profile, model, (weights, kv_cache), context_tokens, concurrency + 1) <= profile.memory_bytes
@@ -168,21 +169,21 @@ def _needed(profile: Profile, model: Model, choice: tuple[str, str], context_tok
     return sum(part.bytes for part in parts)
 
 
-def _plan(
+def _fit(
     profile: Profile,
     model: Model,
     choice: tuple[str, str],
     context_tokens: int,
     concurrency: int,
     refused: list[str],
-) -> Plan:
+) -> Fit:
     weights, kv_cache = choice
     reasons = [f"{_name(choice)} is the first setting that holds {concurrency} x {_tokens(context_tokens)}"]
     if refused:
         reasons.append("too large: " + "; ".join(refused))
     if profile.engine == "tensorrt_llm" and "fp8" not in profile.weights:
         reasons.append(f"{profile.architecture} has no FP8: weights in INT8 or INT4, the KV cache in 16 bits")
-    return Plan(
+    return Fit(
         profile=profile,
         model=model,
         weights=weights,

@@ -11,14 +11,14 @@ MIB = 2**20
 PRECISIONS = ("fp32", "bf16", "int8", "fp8", "int4", "int4_awq")
 ENGINES = ("tensorrt_llm", "pytorch")
 
-# What the PyTorch engine rounds a checkpoint to on any GPU; its weights of 8 bits are slower there than those of 16.
+# The PyTorch engine rounds a checkpoint to these on any GPU; its weights of 8 bits are slower there than those of 16.
 PYTORCH_WEIGHTS = ("bf16", "int4")
 PYTORCH_KV_CACHE = ("bf16", "int8")
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a profile is planned for when the caller asks for nothing else."""
+    """The wish where the caller asks for nothing else."""
 
     weights: str
     kv_cache: str
@@ -28,29 +28,28 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Profile:
-    """A kind of GPU.
-
-    memory_mib: what CUDA offers to programs, which is less than the figure on the box; for `cpu`, main memory.
-    compute_capability: `MAJOR.MINOR`; empty for `cpu`.
-    engine: stage 3's, `tensorrt_llm` or `pytorch`.
-    weights, kv_cache: the precisions that it has there, best first.
-    vision: precision of the vision tower.
-    chunk_tokens: visual tokens that one chunk has at most (a larger picture is a chunk of its own).
-    max_frame_tokens: the largest picture, in visual tokens, that the vision tower is built for.
-    max_step_tokens: tokens of one engine step.
-    """
+    """A kind of GPU."""
 
     key: str
     name: str
     compute_capability: str
+    """`MAJOR.MINOR`; empty for `cpu`."""
     memory_mib: int
+    """CUDA offers so much to programs, less than the figure on the box; for `cpu`, main memory."""
     engine: str
+    """Stage 3's engine, `tensorrt_llm` or `pytorch`."""
     weights: tuple[str, ...]
+    """The engine's precisions of the weights, best first."""
     kv_cache: tuple[str, ...]
+    """The engine's precisions of the KV cache, best first."""
     vision: str
+    """The precision of the vision tower."""
     chunk_tokens: int
+    """One chunk has at most so many visual tokens; a larger picture is a chunk of its own."""
     max_frame_tokens: int
+    """The largest picture, in visual tokens, that the vision tower is built for."""
     max_step_tokens: int
+    """Tokens of one engine step."""
     defaults: Defaults
 
     def with_engine(self, engine: str) -> "Profile":

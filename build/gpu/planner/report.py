@@ -1,15 +1,15 @@
 """Plans as text for a terminal and as a table for documentation."""
 
 from build.gpu.planner.models import Model
-from build.gpu.planner.planning import Plan, Refusal, make_plan, max_concurrency, max_context, video_seconds
+from build.gpu.planner.planning import Fit, Refusal, find_fit, max_concurrency, max_context, video_seconds
 from build.gpu.planner.profiles import Profile
 
 GIB = 2**30
 
 
-def describe(plan: Plan | Refusal) -> str:
+def describe(fit: Fit | Refusal) -> str:
     """A plan or a refusal in lines for a terminal."""
-    return _describe_plan(plan) if isinstance(plan, Plan) else _describe_refusal(plan)
+    return _describe_fit(fit) if isinstance(fit, Fit) else _describe_refusal(fit)
 
 
 def table(profiles: list[Profile], models: list[Model]) -> str:
@@ -21,16 +21,16 @@ def table(profiles: list[Profile], models: list[Model]) -> str:
     ]
     for profile in profiles:
         for model in models:
-            plan = make_plan(profile, model)
-            if isinstance(plan, Refusal):
-                missing = _gib(plan.needed_bytes - profile.memory_bytes)
+            fit = find_fit(profile, model)
+            if isinstance(fit, Refusal):
+                missing = _gib(fit.needed_bytes - profile.memory_bytes)
                 cells = ["does not fit", f"{missing} too much", "-", "-"]
             else:
                 cells = [
-                    f"{plan.weights}, {plan.kv_cache}",
-                    f"{plan.max_context_tokens:,}",
-                    _duration(video_seconds(plan.max_context_tokens)),
-                    f"{plan.max_concurrency} x {plan.context_tokens:,}",
+                    f"{fit.weights}, {fit.kv_cache}",
+                    f"{fit.max_context_tokens:,}",
+                    _duration(video_seconds(fit.max_context_tokens)),
+                    f"{fit.max_concurrency} x {fit.context_tokens:,}",
                 ]
             cells.append(_longest_with_pytorch(profile, model))
             lines.append(f"| {profile.name} | {model.name} | " + " | ".join(cells) + " |")
@@ -60,23 +60,23 @@ def _longest_with_pytorch(profile: Profile, model: Model) -> str:
     return f"{longest:,}" if longest else "-"
 
 
-def _describe_plan(plan: Plan) -> str:
+def _describe_fit(fit: Fit) -> str:
     lines = [
-        f"{plan.model.name} on {plan.profile.name} ({plan.profile.architecture}, {_gib(plan.profile.memory_bytes)})",
+        f"{fit.model.name} on {fit.profile.name} ({fit.profile.architecture}, {_gib(fit.profile.memory_bytes)})",
         "",
-        f"  engine {plan.profile.engine}, weights {plan.weights}, KV cache {plan.kv_cache},"
-        f" vision tower {plan.profile.vision}",
-        f"  context {plan.context_tokens:,} tokens, {plan.concurrency} at once",
+        f"  engine {fit.profile.engine}, weights {fit.weights}, KV cache {fit.kv_cache},"
+        f" vision tower {fit.profile.vision}",
+        f"  context {fit.context_tokens:,} tokens, {fit.concurrency} at once",
         "",
     ]
-    lines += [f"  {part.name:28}{_gib(part.bytes):>12}{'' if part.exact else '  at most'}" for part in plan.parts]
-    lines += [f"  {'left':28}{_gib(plan.free_bytes):>12}", ""]
+    lines += [f"  {part.name:28}{_gib(part.bytes):>12}{'' if part.exact else '  at most'}" for part in fit.parts]
+    lines += [f"  {'left':28}{_gib(fit.free_bytes):>12}", ""]
     lines += [
-        f"  longest context of one request: {plan.max_context_tokens:,} tokens, "
-        f"{_duration(video_seconds(plan.max_context_tokens))} of video at 2 frames/s and 64 tokens per pair",
-        f"  requests of {plan.context_tokens:,} tokens at once: {plan.max_concurrency}",
+        f"  longest context of one request: {fit.max_context_tokens:,} tokens, "
+        f"{_duration(video_seconds(fit.max_context_tokens))} of video at 2 frames/s and 64 tokens per pair",
+        f"  requests of {fit.context_tokens:,} tokens at once: {fit.max_concurrency}",
     ]
-    lines += [f"  why: {reason}" for reason in plan.reasons]
+    lines += [f"  why: {reason}" for reason in fit.reasons]
     return "\n".join(lines)
 
 

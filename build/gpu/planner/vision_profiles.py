@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from build.gpu.planner.models import MERGED_PATCHES
+from build.assemble.checkpoint_config import MERGED_PATCHES
 
 # Bounds of a band lie this far apart: a box of frames x patches then holds at most four chunks.
 BAND_RATIO = 4

@@ -2,9 +2,9 @@
 
 from math import prod
 
+from build.assemble.checkpoint_config import VISION_PREFIX
 from build.gpu.planner.models import Model
 
-VISION_PREFIX = "model.visual."
 BYTES = {"fp32": 4, "bf16": 2}
 KV_BYTES = {"fp32": 4, "bf16": 2, "int8": 1, "fp8": 1}
 # The PyTorch engine's cache in 8 bits has one for the values of a token and head (16 bit); FP8 has none.

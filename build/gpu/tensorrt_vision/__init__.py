@@ -1,1 +1,6 @@
-"""The vision tower as a TensorRT plan: a strongly typed graph of standard operators, built for one GPU, and checked."""
+"""Builds the vision tower's TensorRT plan for one GPU.
+
+graph: from the exported graph to a strongly typed one of standard operators.
+builder: from that to a TensorRT plan.
+check: compares the TensorRT plan with ONNX Runtime.
+"""

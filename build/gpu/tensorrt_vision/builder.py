@@ -1,7 +1,7 @@
-"""Builds the vision tower's plan with TensorRT. Needs the GPU that the plan is for.
+"""Builds the vision tower's TensorRT plan. Needs the GPU that it is for.
 
-Written for TensorRT 10.14 and 11; the calls are checked against the public bindings of both by
-`tests/engines/check_bindings.py`. No plan has been built by the authors yet: no GPU was at hand.
+Written for TensorRT 10.14 and 11; `tests/build/gpu/tensorrt_vision/check_bindings.py` checks the calls against the
+public bindings of both. No TensorRT plan has been built by the authors yet: no GPU was at hand.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from build.gpu.planner.models import PATCH_VALUES
+from build.assemble.checkpoint_config import PATCH_VALUES
 from build.gpu.planner.vision_profiles import Band
 
 if TYPE_CHECKING:
@@ -27,20 +27,17 @@ class BuildError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class BuiltPlan:
-    """What a plan can be used with, and what it needs.
-
-    tensorrt, compute_capability: the only version and architecture that load it.
-    context_bytes: activation memory of each optimisation profile's execution context.
-    """
+class TensorRTPlan:
+    """A TensorRT plan that was built. Only this version of TensorRT and this architecture load it."""
 
     tensorrt: str
     compute_capability: str
     context_bytes: tuple[int, ...]
+    """Activation memory of each optimisation profile's execution context."""
 
 
 def require_tensorrt() -> None:
-    """Raises BuildError where plans cannot be built."""
+    """Raises BuildError where TensorRT plans cannot be built."""
     if find_spec("tensorrt") is None:
         raise BuildError(
             "the package tensorrt is not importable: build inside the builder image (docker/builder.Dockerfile), on a"
@@ -59,8 +56,10 @@ def require_tensorrt() -> None:
         raise BuildError("no GPU is visible: a plan is built on the GPU that it is for (docker run --gpus all ...)")
 
 
-def build_plan(graph: Path, plan: Path, bands: Sequence[Band], head_dim: int, timing_cache: Path) -> BuiltPlan:
-    """Build `plan` from the typed `graph`, with one optimisation profile per band, and say what it needs.
+def build_tensorrt_plan(
+    graph: Path, tensorrt_plan: Path, bands: Sequence[Band], head_dim: int, timing_cache: Path
+) -> TensorRTPlan:
+    """Build `tensorrt_plan` from the typed `graph`, with one optimisation profile per band, and say what it needs.
 
     head_dim: of the vision tower, the width of the rotary inputs. `timing_cache` is read if there, and written: with it
     a second build for the same GPU and version need not time the kernels again.
@@ -86,9 +85,9 @@ def build_plan(graph: Path, plan: Path, bands: Sequence[Band], head_dim: int, ti
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise BuildError(f"TensorRT {trt.__version__} built no plan from {graph}; its log above says why")
-    _write(plan, bytes(serialized))
+    _write(tensorrt_plan, bytes(serialized))
     _write(timing_cache, bytes(config.get_timing_cache().serialize()))
-    return _describe(trt.Runtime(logger), plan)
+    return _describe(trt.Runtime(logger), tensorrt_plan)
 
 
 def _profile(builder: trt.Builder, band: Band, head_dim: int) -> trt.IOptimizationProfile:
@@ -111,15 +110,15 @@ def _profile(builder: trt.Builder, band: Band, head_dim: int) -> trt.IOptimizati
     return profile
 
 
-def _describe(runtime: trt.Runtime, plan: Path) -> BuiltPlan:
+def _describe(runtime: trt.Runtime, tensorrt_plan: Path) -> TensorRTPlan:
     import tensorrt as trt
     import torch
 
-    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    engine = runtime.deserialize_cuda_engine(tensorrt_plan.read_bytes())
     if engine is None:
-        raise BuildError(f"TensorRT {trt.__version__} does not load the plan that it has just built: {plan}")
+        raise BuildError(f"TensorRT {trt.__version__} does not load the plan that it has just built: {tensorrt_plan}")
     major, minor = torch.cuda.get_device_capability()
-    return BuiltPlan(
+    return TensorRTPlan(
         tensorrt=trt.__version__,
         compute_capability=f"{major}.{minor}",
         context_bytes=tuple(

@@ -1,4 +1,4 @@
-"""Compares a plan with the graph that ONNX Runtime serves, on the frames of a real video."""
+"""Compares a TensorRT plan with the graph that ONNX Runtime serves, on the frames of a real video."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def check_features(run: Runner, onnx: Path, chunks: Iterable[Inputs], precision:
     return largest
 
 
-def plan_runner(plan: Path) -> Runner:
-    """Runs `plan` on the GPU, each chunk under the optimisation profile that holds it."""
+def tensorrt_plan_runner(tensorrt_plan: Path) -> Runner:
+    """Runs `tensorrt_plan` on the GPU, each chunk under the optimisation profile that holds it."""
     import tensorrt as trt
     import torch
 
-    engine = trt.Runtime(trt.Logger(trt.Logger.WARNING)).deserialize_cuda_engine(plan.read_bytes())
+    engine = trt.Runtime(trt.Logger(trt.Logger.WARNING)).deserialize_cuda_engine(tensorrt_plan.read_bytes())
     if engine is None:
-        raise BuildError(f"TensorRT {trt.__version__} does not load {plan}")
+        raise BuildError(f"TensorRT {trt.__version__} does not load {tensorrt_plan}")
     context = engine.create_execution_context()
 
     def run(chunk: Inputs) -> NDArray[np.float32]:

@@ -1,5 +1,7 @@
-"""The gate's process: reads its settings from standard input, says `ready`, hears there of stages that died, and ends
-with its parent or on SIGTERM."""
+"""The gate's process, which ends with its parent or on SIGTERM.
+
+It reads its settings from standard input, says `ready`, and is told on standard input of stages that died.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,10 @@ from build.serve.gate.grpc_door import GrpcDoor
 from build.serve.gate.http_door import PROBES, HttpDoor, MetricsDoor
 from build.serve.gate.losses import Losses
 from build.serve.gate.settings import GateSettings
-from qwen3_vl_client.front.connections import Bounds, configured
-from qwen3_vl_client.front.handles import room_for
-from qwen3_vl_client.front.hosts import Hosts, HostsMiddleware
+from qwen3_vl_client.front.http.connections import Bounds
+from qwen3_vl_client.front.http.handles import room_for
+from qwen3_vl_client.front.http.hosts import Hosts, HostsMiddleware
+from qwen3_vl_client.front.http.serving import configured
 
 _READY = "ready"
 _BACKLOG = 128

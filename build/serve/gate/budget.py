@@ -1,4 +1,4 @@
-"""How many bytes of requests are held at the same time, by all doors together."""
+"""Bounds the bytes of requests that all doors together hold at the same time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Budget:
 
     @contextmanager
     def holding(self, size: int = 0) -> Iterator[Holding]:
-        """What one request holds until the block ends. Raises FullError when `size` is too much."""
+        """Counts the bytes that one request holds until the block ends. Raises FullError when `size` is too much."""
         holding = Holding(self)
         try:
             holding.add(size)
@@ -41,7 +41,7 @@ class Budget:
 
 
 class Holding:
-    """Of one request. Its first bytes do not count: where all is taken, short requests still find room."""
+    """The bytes that one request holds. The first do not count: where all is taken, short requests still find room."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -73,6 +73,6 @@ _mallinfo2.restype = _Mallinfo
 
 
 def allocated_bytes() -> int:
-    """What this process has allocated: gRPC's own buffers, which hold messages that have half arrived, are in it."""
+    """The bytes that this process has allocated, with gRPC's own buffers for messages that have half arrived."""
     info = _mallinfo2()
     return int(info.uordblks + info.hblkhd)

@@ -17,11 +17,11 @@ from build.serve.gate.settings import GateSettings
 _SWEEP_SECONDS = 0.2
 # A call that has just come has had no time to ask.
 _YOUNG_SECONDS = 5.0
-# Of the calls, or connections, that may be: with more, those that ask nothing give way before others are refused.
+# With more than this share of the calls or connections that may be, those that ask nothing give way.
 _CROWDED = 0.75
 # A message is there three times while it is handed on: as gRPC received it, as bytes, and as gRPC sends it.
 _COPIES = 3
-# What the gate itself and its many small calls may take.
+# The gate itself and its many small calls may take this much.
 _OWN_BYTES = 256 * 2**20
 # The ids that are stopped when their client goes away.
 _REMEMBERED_IDS = 64

@@ -13,8 +13,8 @@ from tritonclient.grpc import service_pb2
 
 # 64 inputs with their contents, 64 outputs, 64 parameters, and the names.
 MAX_FIELDS = 260
-# A request without its raw contents; typed contents are in it.
-MAX_HEAD_BYTES = 2 * 2**20
+# A request without its raw contents; typed contents are in it. A megabyte of them may be half a million values.
+MAX_HEAD_BYTES = 128 * 2**10
 
 _RAW_INPUT_CONTENTS = 7
 _VARINT, _FIXED_64, _LENGTH, _FIXED_32 = 0, 1, 2, 5

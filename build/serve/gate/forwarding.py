@@ -41,7 +41,7 @@ class Upstream:
         self._pool = httpcore.AsyncConnectionPool(max_connections=settings.max_calls, max_keepalive_connections=0)
 
     async def read(self, path: str) -> bytes:
-        """What is answered to GET of this path.
+        """Triton's answer to GET of this path.
 
         Raises:
             AnswerError: nothing was answered, or an error.

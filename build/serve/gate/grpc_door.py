@@ -21,6 +21,7 @@ from build.serve.gate.calls import Call, Calls
 from build.serve.gate.envelope import RefusedError
 from build.serve.gate.losses import Losses
 from build.serve.gate.settings import GateSettings
+from build.serve.gate.stoppable import STOPPABLE_CHARACTERS
 from build.serve.server.triton import ENSEMBLE
 from qwen3_vl_client import request as requests
 
@@ -28,15 +29,15 @@ _ACCESS = "triton-grpc-protocol-qwen3-vl-access"
 # Triton 2.51 has crashed, about once in a thousand, on calls that were cancelled while it answered them. So a request
 # whose client goes away is stopped, and may take so long to end by itself before its call is cancelled.
 _ENDING_SECONDS = 1.0
-# Stage 3 stops no request with a shorter id: it might be another client's.
-_STOPPABLE_ID = 16
 # Set by Triton in the last response of a request, if its client has asked for it.
 _FINAL = "triton_final_response"
 # A question about the server or a model has names in it, and nothing else.
 _TELLING_BYTES = 4096
 _METHOD_CHARACTERS = 256
+# Of one call.
+_MAX_REFUSALS = 16
 
-# Of these many connections to Triton, so that large uploads do not hold up everybody.
+# So many connections to Triton, so that large uploads do not hold up everybody.
 _CHANNELS = 4
 _UNLIMITED = 2**31 - 1
 _CHANNEL_OPTIONS = (
@@ -71,6 +72,10 @@ def _server_options(bounds: GateSettings) -> list[tuple[str, int]]:
         ("grpc.max_allowed_incoming_connections", bounds.max_connections),
         ("grpc.max_metadata_size", _HEAD_BYTES),
         ("grpc.absolute_max_metadata_size", _HEAD_BYTES),
+        # A header that is kept and referred to by one byte is unpacked each time.
+        ("grpc.http2.hpack_table_size.decoder", 0),
+        # Until a client has agreed to that, it may have a table.
+        ("grpc.http2.settings_timeout", 2000),
         # Connections that say nothing, or whose client is no more.
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.max_connection_idle_ms", idle_milliseconds),
@@ -114,7 +119,7 @@ class GrpcDoor:
 
     async def stop(self, request_id: str) -> None:
         """Asks stage 3 to end a request, if its id is one that nobody guesses."""
-        if len(request_id) < _STOPPABLE_ID:
+        if len(request_id) < STOPPABLE_CHARACTERS:
             return
         call = next(self._channels).stream_stream(methods.STREAM)(
             iter([requests.stop(request_id).SerializeToString()]), metadata=self._metadata(), timeout=_ENDING_SECONDS
@@ -153,7 +158,7 @@ class GrpcDoor:
         remaining = context.time_remaining()
         upstream = next(self._channels).stream_stream(methods.STREAM)(
             metadata=self._metadata(context),
-            # Of a request that is too late the gate hears first, from its client's side.
+            # The client's side tells the gate first of a request that is too late.
             timeout=None if remaining is None else remaining + 2 * _ENDING_SECONDS,
         )
         # Tasks of their own: a call is cancelled when a task is that reads from it or writes to it.
@@ -174,12 +179,20 @@ class GrpcDoor:
 
     async def _ask(self, context: Context, upstream: Any, call: Call) -> None:
         """Hands on what the client asks, as fast as Triton takes it; refuses what is not let through."""
+        refusals = 0
         while (message := await context.read()) is not grpc.aio.EOF:
             call.heard = time.monotonic()
             try:
                 with self._budget.holding(len(message)):
                     await self._ask_one(message, upstream, call)
             except RefusedError as error:
+                refusals += 1
+                if refusals > _MAX_REFUSALS:
+                    # To look at a message costs more than to send it.
+                    call.end(
+                        grpc.StatusCode.INVALID_ARGUMENT, f"{refusals} requests were refused, the last one: {error}"
+                    )
+                    return
                 await self._refuse(context, call, f"invalid_argument: {error}", error.request_id)
             except FullError as error:
                 await self._refuse(context, call, f"resource_exhausted: {error}", "")

@@ -19,6 +19,7 @@ from build.serve.gate.forwarding import AnswerError, Upstream, told
 from build.serve.gate.inputs import Inputs
 from build.serve.gate.losses import Losses, Waiting
 from build.serve.gate.settings import GateSettings
+from build.serve.gate.stoppable import StoppableId
 from build.serve.server.triton import ENSEMBLE
 
 PROBES = ("/v2/health/live", "/v2/health/ready")
@@ -69,12 +70,18 @@ class HttpDoor:
             with self._budget.holding() as holding:
                 body = await self._read(scope, receive, holding.add)
                 document = read_object(body)
+                given = document.get("id", "")
+                stop: Callable[[], Awaitable[None]]
                 if model == ENSEMBLE:
                     (await self._inputs()).check(document)
+                    assert isinstance(given, str)
+                    stoppable = StoppableId(given)
+                    body = json.dumps({**document, "id": stoppable.travelling}).encode()
+                    send = stoppable.answers_to(send)
+                    stop = functools.partial(self._stop, stoppable.travelling)
                 else:
                     body = _stop_request(document)
-                request_id = document.get("id")
-                stop = functools.partial(self._stop, request_id if isinstance(request_id, str) else "")
+                    stop = _nothing
                 await self._until_lost(model, receive, self._upstream.forward(scope, body, send), stop)
         except FullError as error:
             raise AnswerError(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
@@ -166,7 +173,7 @@ def _check_asked(method: str, model: str, kind: str) -> None:
 
 
 def _stop_request(document: dict[str, object]) -> bytes:
-    """What may be asked of stage 3: to end a request, or with `stop` false how its engine is."""
+    """The request for stage 3: to end a request, or with `stop` false to say how its engine is."""
     types = {name: type(value) for name, value in document.items()}
     if types not in ({"stop": bool}, {"stop": bool, "id": str}):
         raise RefusedError("the model decoder is asked with stop, true or false, and id, a string")
@@ -178,6 +185,10 @@ def _too_long(bounds: GateSettings) -> AnswerError:
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         f"the body has more than {bounds.max_json_bytes:,} bytes; media travel by gRPC, or are named by video_uri",
     )
+
+
+async def _nothing() -> None:
+    """Ends a request that holds nothing."""
 
 
 async def _left(receive: Receive) -> None:

@@ -1,4 +1,4 @@
-"""Which JSON values a model's inputs take, by its own configuration: any other would be an error 500 of Triton's."""
+"""Checks JSON values against a model's own configuration: Triton would answer a wrong one with error 500."""
 
 from __future__ import annotations
 

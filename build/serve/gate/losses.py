@@ -28,7 +28,7 @@ class Waiting:
 
     @property
     def awaited(self) -> int:
-        """How many answers are awaited."""
+        """The number of answers that are awaited."""
         return self._asked.total() - self._answered.total()
 
     def ask(self, model: str) -> None:
@@ -43,7 +43,7 @@ class Waiting:
             self._answered[model] += 1
 
     def asked(self, model: str) -> int:
-        """How many requests of the model there were until now."""
+        """The number of the model's requests until now."""
         return self._asked[model]
 
     def lose(self, model: str, asked: int, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Which calls of Triton's gRPC services and which paths of its HTTP server clients may use."""
+"""The calls of Triton's gRPC services, and the paths of its HTTP server, that clients may use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OF_A_MODEL: Mapping[str, Any] = {
     f"{_SERVICE}{name}": getattr(service_pb2, f"{name}Request")
     for name in ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
 }
-# What a server and its models are, and how they are.
+# These tell what a server and its models are, and how they are.
 TELLING = frozenset(
     {
         "/grpc.health.v1.Health/Check",
@@ -31,7 +31,7 @@ CLOSED = "is closed to clients: only the supervisor, which has the server's secr
 # Triton says so of every model that clients may ask: all answer in pieces.
 IN_PIECES = "models here answer in pieces: ask by gRPC's ModelStreamInfer, or by generate or generate_stream over HTTP"
 
-# What Triton keeps for itself, and what belongs to a connection and not to a request.
+# Triton keeps the first for itself; the others belong to a connection and not to a request.
 _RESERVED = ("grpc-", "triton-grpc-protocol-", ":")
 _HOP_BY_HOP = frozenset(
     {"connection", "content-type", "host", "keep-alive", "qwen3-vl-access", "te", "transfer-encoding", "user-agent"}

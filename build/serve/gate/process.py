@@ -26,7 +26,7 @@ class Gate:
     """Runs while the `with` block does, and ends when its parent does: its standard input stays open so long."""
 
     def __init__(self, settings: GateSettings, log: Path) -> None:
-        """What goes wrong is written to the file `log`, at its end."""
+        """The gate writes errors to the end of the file `log`."""
         self._settings = settings
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None

@@ -1,4 +1,4 @@
-"""Which inference requests are let through: those that clients need, with tensors that are what they claim to be.
+"""Lets the inference requests through that clients need, with tensors that are what they claim to be.
 
 A shape that overflows, or that its content does not fill, ends the process of NVIDIA's Python backend before a stage
 sees it. So every size is computed here, in integers without bounds.
@@ -15,7 +15,7 @@ from build.serve.server.triton import ENSEMBLE
 MAX_INPUTS = 64
 MAX_DIMENSIONS = 8
 MAX_ELEMENTS = 2**26
-# Strings are looked at one by one.
+# Of a request: strings are looked at one by one.
 MAX_STRINGS = 4096
 MAX_NAME = 256
 
@@ -52,8 +52,13 @@ def _check(request: Any, raw_contents: Sequence[memoryview]) -> None:
             f"raw_input_contents has {len(raw_contents)} entries and there are {len(request.inputs)} inputs: one each"
             " is accepted, or none"
         )
+    strings = 0
     for place, tensor in enumerate(request.inputs):
         elements = _elements(tensor.name, tensor.datatype, tensor.shape)
+        if tensor.datatype == "BYTES":
+            strings += elements
+        if strings > MAX_STRINGS:
+            raise RefusedError(f"the request has more than {MAX_STRINGS:,} strings, the most accepted")
         if raw_contents:
             if tensor.HasField("contents"):
                 raise RefusedError(f"the input {tensor.name!r} has contents beside raw_input_contents")

@@ -1,4 +1,4 @@
-"""What the gate is told, as one JSON object on a line of its standard input: its secret is on no command line."""
+"""The gate's settings: one JSON object on a line of its standard input, so that no command line shows its secret."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class GateSettings:
     silence_seconds: float = 900.0
     """A stream that waits for an answer ends after so long without a message."""
     stall_seconds: float = 60.0
-    """How long a client may take to send or to read the next piece."""
+    """A client may take this long to send or to read the next piece."""
     drain_seconds: float = 5.0
-    """How long requests may go on when the gate is told to end."""
+    """Requests may go on for this long when the gate is told to end."""
 
     def __post_init__(self) -> None:
         if not self.access:

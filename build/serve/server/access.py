@@ -1,6 +1,6 @@
-"""Who may use which of Triton's own APIs: secrets that are drawn at each start, and never shown.
+"""Closes Triton's own APIs with secrets that are drawn at each start, and never shown.
 
-Triton answers a restricted API only to who sends a header with the right value. Control (models, logs, traces, shared
+Triton answers a restricted API only if a header has the right value. Control (models, logs, traces, shared
 memory) is the supervisor's alone: whoever loads a model runs code. Behind a gate the rest is restricted too: then
 nobody but the gate and the supervisor speaks to Triton itself.
 """
@@ -21,10 +21,12 @@ _SECRET_BYTES = 32
 
 @dataclass(frozen=True)
 class Access:
-    """control: what restricted control asks for. access: what all else asks for; empty: it is open."""
+    """The secrets of one server."""
 
     control: str
+    """The secret for control."""
     access: str = ""
+    """The secret for everything else; empty: it is open."""
 
     @classmethod
     def draw(cls, *, gated: bool) -> Access:
@@ -32,7 +34,7 @@ class Access:
         return cls(secrets.token_hex(_SECRET_BYTES), secrets.token_hex(_SECRET_BYTES) if gated else "")
 
     def headers(self) -> Mapping[str, str]:
-        """What the supervisor sends over HTTP."""
+        """The supervisor's headers over HTTP."""
         return {CONTROL_HEADER: self.control, ACCESS_HEADER: self.access}
 
     def options(self) -> Mapping[str, str]:

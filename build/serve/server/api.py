@@ -1,15 +1,20 @@
-"""What the supervisor asks a Triton server over HTTP: its models' states, to load them again, and answers."""
+"""Asks a Triton server over HTTP, for the supervisor: its models' states, to load them again, and for answers."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import threading
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import TypeVar
 
 from build.serve.server.triton import ENSEMBLE
+
+Answer = TypeVar("Answer")
 
 # How Triton's Python backend says that a stage's process is dead or stopped.
 _DEAD_STUB = "is not healthy"
@@ -92,3 +97,21 @@ class Api:
 
 class _RefusedError(ApiError):
     """The server answered, with an error."""
+
+
+def in_background(function: Callable[[], Answer]) -> Future[Answer]:
+    """Calls a function of an `Api` in a thread, which ends with the server's connection."""
+    future: Future[Answer] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except ApiError as error:
+            future.set_exception(error)
+
+    try:
+        threading.Thread(target=call, daemon=True).start()
+    except RuntimeError as error:
+        # The machine has no thread left, as happens when no memory is left.
+        future.set_exception(ApiError(str(error)))
+    return future

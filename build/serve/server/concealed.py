@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from build.serve.supervisor.held_locks import leave_locked
+from build.serve.server.held_locks import leave_locked
 
 _PR_SET_PDEATHSIG = 1
 _PTRACE_TRACEME, _PTRACE_DETACH = 0, 17
@@ -73,7 +73,7 @@ def start(
             stdout=output,
             stderr=output,
             start_new_session=True,
-            # What it writes, its shared memory too, is its own user's.
+            # Its files and its shared memory are its own user's.
             umask=0o077,
             preexec_fn=prepare,
         )

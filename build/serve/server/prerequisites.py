@@ -1,4 +1,4 @@
-"""What this machine must offer before Triton is started, checked with messages that say what to do."""
+"""Checks what this machine must offer before Triton is started, with messages that say what to do."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def check_shared_memory(folder: Path = SHARED_MEMORY, needed_bytes: int = SHARED
 
 
 def main() -> int:
-    """What must hold before anything is installed."""
+    """Checks what must hold before anything is installed."""
     try:
         check_platform()
         find_libpython()

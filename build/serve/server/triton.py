@@ -29,7 +29,7 @@ _STUB_START_SECONDS = 300
 
 @dataclass(frozen=True)
 class Installation:
-    """Where a Triton server is: its binary, its backends, and the folders of shared libraries that it needs."""
+    """A Triton server on this machine: its binary, its backends, and the folders of shared libraries that it needs."""
 
     executable: Path
     backends: Path
@@ -134,7 +134,7 @@ def command(installation: Installation, repository: Path, endpoints: Endpoints) 
         f"--http-port={endpoints.http}",
         f"--grpc-port={endpoints.grpc}",
         f"--metrics-port={endpoints.metrics}",
-        # Sessions may generate for minutes; who stops a server does not wait for them.
+        # Sessions may generate for minutes; a server that is stopped does not wait for them.
         "--exit-timeout-secs=2",
     ]
 

@@ -16,12 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from build.serve.supervisor.supervisor import Status
+from build.serve.supervisor.status import Status
 
 MAX_CONNECTIONS = 64
-"""With one more, the oldest is closed: a probe is answered at once, who stays has something else in mind."""
+"""With one more, the oldest is closed: a probe is answered at once, and needs no connection that stays."""
 MAX_SECONDS = 5.0
-"""Of a connection, from its beginning to its end."""
+"""A connection lasts at most this long."""
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 PATIENCE_SECONDS = 5.0
-"""For how long a process may be stopped, as by somebody who looks at it."""
+"""A process may be stopped for this long, as by somebody who looks at it."""
 
 
 class Stopped:
@@ -27,7 +27,7 @@ class Stopped:
 
 
 def _is_stopped(pid: int) -> bool:
-    """By a signal: one that a debugger has stopped (`t`) is looked at by somebody."""
+    """True for a process that a signal has stopped; one under a debugger (`t`) is left alone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
     except (FileNotFoundError, ProcessLookupError):

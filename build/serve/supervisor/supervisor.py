@@ -16,16 +16,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from build.serve.server.api import PROBES, Api, ApiError
+from build.serve.server.api import PROBES, Api, in_background
 from build.serve.server.process import Stub, TritonProcess
 from build.serve.server.triton import ENSEMBLE, STAGES
+from build.serve.supervisor.backoff import Backoff
+from build.serve.supervisor.status import StageStatus, Status
 from build.serve.supervisor.stopped import PATIENCE_SECONDS, Stopped
 
 SERVER = "triton"
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -42,56 +41,19 @@ class Limits:
     stopped_seconds: float = PATIENCE_SECONDS
     # Loading reads a checkpoint of many gigabytes.
     load_seconds: float = 1800.0
-    # What keeps dying is repaired at once, then after 1, 2, 4, ... seconds, and never later than this.
+    # A thing that keeps dying is repaired at once, then after 1, 2, 4, ... seconds, and never later than this.
     max_backoff_seconds: float = 60.0
     # A single unhealthy answer may be a machine that stood still for a second.
     unhealthy_probes: int = 3
-
-
-@dataclass(frozen=True)
-class StageStatus:
-    """A stage as last seen. `answered_seconds_ago` is None before its first answer, and for a stage without a probe."""
-
-    running: bool
-    answered_seconds_ago: float | None
-    heals: int
-
-
-@dataclass(frozen=True)
-class Status:
-    """The whole server as last seen. `ready`: a model has answered since the last repair, and no stage is silent."""
-
-    ready: bool
-    phase: str
-    restarts: int
-    stages: dict[str, StageStatus]
 
 
 class ServerError(RuntimeError):
     """The server did not come up. The message says why."""
 
 
-class Backoff:
-    """How long to wait before the next repair of a thing: nothing at first, then doubling while it keeps breaking."""
-
-    def __init__(self, max_seconds: float) -> None:
-        self._max_seconds = max_seconds
-        self._repairs = 0
-        self._last_due = 0.0
-
-    def next_due(self, now: float) -> float:
-        """When to repair what was found broken `now`."""
-        if now - self._last_due > self._max_seconds:
-            self._repairs = 0
-        delay_seconds = 2.0 ** (self._repairs - 1) if self._repairs else 0.0
-        self._repairs += 1
-        self._last_due = now + min(delay_seconds, self._max_seconds)
-        return self._last_due
-
-
 @dataclass
 class _Stage:
-    """What the supervisor knows of one stage."""
+    """One stage, as the supervisor knows it."""
 
     stubs: list[Stub] = field(default_factory=list)
     # When it will be loaded again; None: it runs.
@@ -175,7 +137,7 @@ class Supervisor:
         return {SERVER: self._restarts, **{name: stage.heals for name, stage in self._stages.items()}}
 
     def status(self) -> Status:
-        """What was last seen, for the health endpoint. Asks nothing."""
+        """The last state that was seen, for the health endpoint. Asks nothing."""
         now = time.monotonic()
         stages = {}
         silent = False
@@ -263,7 +225,7 @@ class Supervisor:
         if stage.probe is None:
             if now - stage.probed_at >= self._limits.probe_seconds or stage.unhealthy:
                 stage.probed_at = now
-                stage.probe = _in_background(lambda: self._api.stage_answers(name, self._limits.silence_seconds))
+                stage.probe = in_background(lambda: self._api.stage_answers(name, self._limits.silence_seconds))
             return
         if not stage.probe.done():
             return
@@ -295,12 +257,12 @@ class Supervisor:
             self._ask()
 
     def _ask(self) -> None:
-        self._question = _in_background(lambda: self._api.ask(self._limits.silence_seconds))
+        self._question = in_background(lambda: self._api.ask(self._limits.silence_seconds))
 
     def _reload(self, process: TritonProcess, name: str, stage: _Stage) -> None:
         started_at = time.monotonic()
         others_run = all(other.due is None for other in self._stages.values() if other is not stage)
-        loading = _in_background(lambda: self._load_again(name, others_run))
+        loading = in_background(lambda: self._load_again(name, others_run))
         # The stages' processes inherit the server's connections: when it dies, these do not end.
         while process.exit_status() is None and not wait([loading], self._limits.watch_seconds).done:
             process.stubs()
@@ -346,21 +308,3 @@ def _end(stage: _Stage) -> None:
     for stub in stage.stubs:
         with contextlib.suppress(ProcessLookupError):
             os.kill(stub.pid, signal.SIGKILL)
-
-
-def _in_background(function: Callable[[], Answer]) -> Future[Answer]:
-    """Calls a function of the API in a thread, which ends with the server's connection."""
-    future: Future[Answer] = Future()
-
-    def call() -> None:
-        try:
-            future.set_result(function())
-        except ApiError as error:
-            future.set_exception(error)
-
-    try:
-        threading.Thread(target=call, daemon=True).start()
-    except RuntimeError as error:
-        # The machine has no thread left, as happens to who has no memory left.
-        future.set_exception(ApiError(str(error)))
-    return future

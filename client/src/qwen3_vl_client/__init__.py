@@ -1,4 +1,23 @@
-"""Ask questions about video: a client for Qwen3-VL served by Triton Inference Server."""
+"""Ask questions about video: a client for Qwen3-VL served by Triton Inference Server.
+
+client: the client for ordinary code
+aio: the client for asyncio
+exchange: one request and its responses, whatever sends them
+request: the messages that are sent
+messages: conversations in OpenAI's form
+connection: the server's address, and all that a channel to it needs
+engine_probe: asks the decoder for its engine's state
+media: local videos and images, checked before anything is sent
+options: how to generate, what to look at, how long to wait, how to connect
+results: answers, and what is told while they are made
+errors: why there is no answer
+disk: files on a disk that may be full
+
+summaries/      summaries of video of any length
+uploads/        files that users uploaded, below the server's media root
+command_line/   the command `qwen3-vl`
+front/          the OpenAI-compatible API and the web page
+"""
 
 from .aio import AsyncClient, AsyncStream
 from .client import Client, Stream

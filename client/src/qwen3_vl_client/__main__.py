@@ -1,5 +1,5 @@
 """`python -m qwen3_vl_client`: the command line without its installed script."""
 
-from .cli import main
+from .command_line.cli import main
 
 main()

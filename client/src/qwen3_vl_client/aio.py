@@ -41,19 +41,8 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 (frozen)
     ) -> None:
-        self._use(address(url, tls, headers, timeouts), timeouts)
-
-    @classmethod
-    def at(cls, address: Address, timeouts: Timeouts, cache_salt: str = "") -> "AsyncClient":
-        """For a server whose address is known already."""
-        client = cls.__new__(cls)
-        client._use(address, timeouts)
-        client._cache_salt = cache_salt
-        return client
-
-    def _use(self, address: Address, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
-        self._connection = _Connection(address)
+        self._connection = _Connection(address(url, tls, headers, timeouts))
         self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()
         self._cache_salt = ""
         self._shared: AsyncClient | None = None
@@ -157,7 +146,7 @@ class AsyncClient:
         timeout: float | None = None,
         **options: Any,
     ) -> Look:
-        """What `ask` would look at, and where the videos change; see `Client.look`."""
+        """Tells which frames `ask` would look at, and where the videos change; see `Client.look`."""
         merged = merge(None, video_options, options)[1]
         return await self._look(lambda: request.look(video, question, uri, subtitles, merged), timeout)
 
@@ -169,7 +158,7 @@ class AsyncClient:
         timeout: float | None = None,
         **options: Any,
     ) -> Look:
-        """What `chat` would look at; see `Client.look_chat`."""
+        """Tells which frames `chat` would look at; see `Client.look_chat`."""
         merged = merge(None, video_options, options)[1]
         return await self._look(lambda: request.look_chat(messages, merged), timeout)
 
@@ -230,7 +219,7 @@ class AsyncStream:
 
     @property
     def request_id(self) -> str | None:
-        """What the server's log calls this request; None until it is sent."""
+        """The request's name in the server's log; None until it is sent."""
         return None if self._running is None else self._running.exchange.request_id
 
     async def result(self) -> Answer:

@@ -5,7 +5,9 @@ import logging
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -52,6 +54,7 @@ class Client:
         timeouts: Timeouts = Timeouts(),  # noqa: B008 (frozen)
     ) -> None:
         self._address = address(url, tls, headers, timeouts)
+        self._connect = partial(AsyncClient, self._address.url, tls=tls, headers=headers, timeouts=timeouts)
         self._timeouts = timeouts
         self._channel = _channel(self._address)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
@@ -185,7 +188,7 @@ class Client:
         timeout: float | None = None,
         **options: Any,
     ) -> Look:
-        """What `ask` would look at, and where the videos change; nothing is decoded for it. Arguments as of `ask`.
+        """Tells which frames `ask` would look at, and where the videos change, without decoding. Arguments as of `ask`.
 
         Raises:
             Qwen3VLError: a video cannot be opened, or nobody answers; its class says why.
@@ -201,7 +204,7 @@ class Client:
         timeout: float | None = None,
         **options: Any,
     ) -> Look:
-        """What `chat` would look at; errors are those of `look`."""
+        """Tells which frames `chat` would look at; errors are those of `look`."""
         return self._look(request.look_chat(messages, merge(None, video_options, options)[1]), timeout)
 
     def summarize(
@@ -213,8 +216,13 @@ class Client:
         options: SummaryOptions = SummaryOptions(),  # noqa: B008 (frozen)
     ) -> Iterator[SummaryEvent]:
         """Summarises a video of any length, with chapters; see `summaries.summarize`."""
-        client = AsyncClient.at(self._address, self._timeouts, self._cache_salt)
-        return summarize_blocking(client, video, uri, subtitles, options)
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[AsyncClient]:
+            async with self._connect() as client:
+                yield client.salted(self._cache_salt)
+
+        return summarize_blocking(connect, video, uri, subtitles, options)
 
     def close(self) -> None:
         """Stops the requests that still run, and disconnects; a `salted` view only stops its own."""
@@ -281,7 +289,7 @@ class Stream:
 
     @property
     def request_id(self) -> str:
-        """What the server's log calls this request."""
+        """The request's name in the server's log."""
         return self._exchange.request_id
 
     def result(self) -> Answer:

@@ -1,4 +1,4 @@
-"""What is kept on a disk that may be full: private to the server's user, and a clear error when there is no room."""
+"""Files on a disk that may be full: private to the server's user, and a clear error when there is no room."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def no_room(what: str, kept_free_bytes: int = 0) -> DiskFull:
 
 
 def free_bytes(folder: Path) -> int:
-    """What the disk of `folder` still holds for this user."""
+    """The bytes that the disk of `folder` still holds for this user."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
 
 
 def default_free_bytes(folder: Path) -> int:
-    """What is left free unless somebody says otherwise: 1 GiB, or a twentieth of a small disk."""
+    """The bytes that are left free unless somebody says otherwise: 1 GiB, or a twentieth of a small disk."""
     disk = os.statvfs(folder)
     return min(_MOST_KEPT_FREE_BYTES, disk.f_blocks * disk.f_frsize // _SHARE_KEPT_FREE)
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a request, and how the server's messages are read.
+"""The errors of a request, and how the server's messages are read.
 
 A message of the server starts with the name of a gRPC status code in lower case, `invalid_argument: fps is -1; …`.
 Triton puts `in ensemble 'qwen3_vl', ` before it.

@@ -45,6 +45,8 @@ class VideoOptions:
     """Seconds into the video where looking begins."""
     end: float | None = None
     """Seconds into the video where looking ends."""
+    subtitles: bool | str | None = None
+    """Whether the video's lines are read beside its pictures; a language tag: those in that language."""
 
 
 _SLOW_BYTES_PER_SECOND = 2**17

@@ -1,4 +1,4 @@
-"""What a request gives back: events while it runs, an answer at its end."""
+"""The results of a request: events while it runs, an answer at its end."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,11 +57,11 @@ class LookedMedium(Medium):
 
 @dataclass(frozen=True)
 class Look:
-    """What a request would look at; nothing was decoded for it."""
+    """The frames that a request would look at; nothing was decoded for it."""
 
     prompt_tokens: int
     wanted_tokens: int
-    """What the prompt would have if the context had room: more than `prompt_tokens` where less is shown."""
+    """Tokens that the prompt would have if the context had room: more than `prompt_tokens` where less is shown."""
     context_length: int
     """Tokens that the server has for a prompt and its answer."""
     media: tuple[LookedMedium, ...]
@@ -90,7 +90,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the answer cost, as the server counted it."""
+    """The cost of the answer, as the server counted it."""
 
     prompt_tokens: int = 0
     video_tokens: int = 0

@@ -64,10 +64,10 @@ class TritonReply:
         flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
         self._sender.send(pb_utils.InferenceResponse(outputs), flags=flags)
 
-    def fail(self, message: str) -> None:
-        code = ERROR_CODES.get(message.partition(":")[0], "INTERNAL")
-        error = pb_utils.TritonError(message, getattr(pb_utils.TritonError, code))
-        self._sender.send(pb_utils.InferenceResponse(error=error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    def fail(self, error: RequestError) -> None:
+        code = getattr(pb_utils.TritonError, ERROR_CODES.get(error.code, "INTERNAL"))
+        response = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
+        self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def close(self) -> None:
         self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
@@ -106,11 +106,12 @@ class TritonPythonModel:
             try:
                 self._inbox.put(_message(request, reply, self._signatures))
             except RequestError as error:
-                reply.fail(str(error))
+                reply.fail(error)
             except Exception as error:
                 # Raised, it would end the other requests too.
                 logger.exception("a request was not accepted")
-                reply.fail(f"internal: {type(error).__name__} in decoder; the server's log has the details")
+                message = f"{type(error).__name__} in decoder; the server's log has the details"
+                reply.fail(RequestError("internal", message))
 
     def finalize(self) -> None:
         """Ends all sessions with an error, then the engine."""

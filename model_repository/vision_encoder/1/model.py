@@ -15,7 +15,7 @@ from encoder.chunk import Chunk, InvalidChunkError
 from encoder.heap import return_large_memory
 from encoder.session import VisionEncoder
 
-# Of one tensor: far beyond a chunk, whose patches are some ten megabytes.
+# One tensor has at most so many: far beyond a chunk, whose patches are some ten megabytes.
 MAX_ELEMENTS = 1 << 31
 
 

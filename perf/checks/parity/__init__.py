@@ -1,0 +1,7 @@
+"""Random requests, served, compared with transformers.
+
+__main__: asks both, and prints what differs
+cases: draws the requests
+served: what the server gives for one
+decoded: the same pictures for transformers
+"""

@@ -32,7 +32,7 @@ GREEDY_TOKENS = 32
 
 
 def compare(case: Case, served: Served, checkpoint: Path) -> dict[str, str]:
-    """What differs: the check's name and how. Empty when everything is the same."""
+    """The differences: the check's name and how. Empty when everything is the same."""
     processor = reference.load_processor(checkpoint)
     prompt = reference.process(
         checkpoint,

@@ -1,20 +1,22 @@
-"""What the API and the page share: everything that happens before and around a request.
+"""One application in front of Triton: an OpenAI-compatible API at /v1 and the web page at /.
 
-    connections.py   how an app is served: bounds on connections, on heads, on slow senders and slow readers
-    paces.py         how slow a sender or a reader may be
-    turns.py         requests begin a few at a time
-    handles.py       file handles for as many connections
-    quiet.py         a log line that repeats comes once a minute
-    refusals.py      a request that is refused, whatever the form of the answer
-    hosts.py         which Host is answered, and from which origins state may be changed
-    headers.py       what a browser may do with a response
-    bodies.py        JSON bodies within bounds, read piece by piece, parsed beside the event loop
-    rates.py         how often, and how many at the same time
-    secret.py        a secret of this installation, and what is derived from it
-    sweeping.py      work that repeats, whatever fails
-    disconnects.py   clients that go away
-    storing.py       what arrives becomes an upload
-    command.py       the options that both commands have
+app: puts the application together
+command: the command `qwen3-vl-front`
+replaced: the commands `qwen3-vl-api` and `qwen3-vl-web`, for one release
+settings: how the application is run: one set of settings and limits
+services: everything that all requests use
+owners: whose a request is, and how much this owner may ask
+keys: API keys
+cookies: the page's users, who have no key
+asking: bodies of requests, read within bounds once it is known who asks
+metrics: counters in Prometheus' format
+errors: every error with its status, in OpenAI's form
+video_options: the client library's video options, as fields of a request
+secret: a secret of this installation, and the values derived from it
+places: how much of one kind goes on at the same time for one owner
 
-`connections.py` and what it imports need uvicorn only.
+http/     HTTP in general
+media/    media that come in and go out: uploads, URLs, lists of frames, pictures
+openai/   the API
+page/     the web page
 """

@@ -1,4 +1,4 @@
-"""What the model says about a part, read and put right: whatever it answers, times lie in the part and are in order."""
+"""Reads the model's answers about parts and puts them right: times lie in the part and are in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the model is asked: about a part of the video, and to make one account of several."""
+"""The questions to the model: about a part of the video, and to make one account of several."""
 
 from __future__ import annotations
 

@@ -9,21 +9,19 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import AsyncExitStack, aclosing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import InvalidRequest, ResourceExhausted
 from ..media import Media
 from ..options import SamplingParameters, VideoOptions, merge
 from ..results import Answer, Look, TextDelta
+from .asks import Asks
 from .cutting import Part, cut
 from .grouping import grouped, shortened
 from .journal import Journal
 from .notes import MERGE_SCHEMA, PART_SCHEMA, Note, read_merged, read_part
 from .prompts import merge_question, part_question
 from .summary import Cut, Merged, PartDone, Summary, SummaryEvent
-
-if TYPE_CHECKING:
-    from ..aio import AsyncClient
 
 _LEAST_PART_SECONDS = 1.0
 _ANSWER_TOKENS = 2048
@@ -71,7 +69,7 @@ class SummaryOptions:
 
 
 async def summarize(
-    client: AsyncClient,
+    client: Asks,
     video: Media | None = None,
     *,
     uri: str | None = None,
@@ -102,7 +100,7 @@ async def summarize(
 class _Summarizer:
     def __init__(
         self,
-        client: AsyncClient,
+        client: Asks,
         video: Media | None,
         uri: str | None,
         subtitles: Media | None,

@@ -75,7 +75,7 @@ class FileIndex:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """What is read stays true until the end: nobody else writes meanwhile. An error takes everything back."""
+        """Nobody else writes until the end: what is read stays true. An error takes everything back."""
         with self.reading() as index:
             index.execute("BEGIN IMMEDIATE")
             try:

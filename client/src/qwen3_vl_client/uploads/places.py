@@ -41,7 +41,7 @@ class Places:
         return False
 
     def partial_bytes(self, id: str) -> int:
-        """What of it is on the disk."""
+        """The bytes of it that are on the disk."""
         try:
             return self.partial(id).stat().st_size
         except FileNotFoundError:

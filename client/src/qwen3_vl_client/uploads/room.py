@@ -1,4 +1,4 @@
-"""What one owner and all may keep, and what the disk holds."""
+"""How much one owner and all may keep, and how much the disk holds."""
 
 import sqlite3
 import time

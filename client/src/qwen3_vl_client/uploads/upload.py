@@ -34,6 +34,8 @@ class Upload:
     """Leaving its `with` statement without `finish` removes it."""
 
     def __init__(self, owner: str, places: Places, index: FileIndex, room: Room, expiry_seconds: float) -> None:
+        # Random, not the content's digest: that would let everybody who knows a content name the file, and an owner's
+        # equal files could not have names and expiries of their own. Equal contents of one owner are kept once.
         self.id = f"file-{secrets.token_hex(16)}"
         self.size_bytes = 0
         self._owner = owner

@@ -1,4 +1,4 @@
-"""What the engine reads from a checkpoint's config.json and generation_config.json."""
+"""A checkpoint's config.json and generation_config.json, as far as an engine needs them."""
 
 from __future__ import annotations
 
@@ -11,38 +11,35 @@ from typing import Any
 
 from engines.sampling_parameters import SamplingParameters
 
+MODEL_TYPES = ("qwen3_vl",)
+"""The models that the engines compute."""
+
 
 @dataclass(frozen=True)
 class Yarn:
-    """How rotary positions are stretched beyond the trained length, by the paper's names (arXiv 2309.00071).
-
-    original_positions: the trained length, in positions. attention_factor: on cosines and sines.
-    truncate: the ramp between stretched and unstretched frequencies begins and ends at whole ones.
-    """
+    """How rotary positions are stretched beyond the trained length, by the paper's names (arXiv 2309.00071)."""
 
     factor: float
     original_positions: int
+    """The trained length, in positions."""
     attention_factor: float
+    """On cosines and sines."""
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     truncate: bool = True
+    """The ramp between stretched and unstretched frequencies begins and ends at whole ones."""
 
     @classmethod
     def by_factor(cls, factor: float, original_positions: int) -> Yarn:
-        """With all else as the paper has it."""
+        """Takes everything else from the paper."""
         return cls(factor, original_positions, _mscale(factor))
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Qwen3-VL's text decoder, by the names of the published config.json.
+    """Qwen3-VL's text decoder, by the names of the published config.json."""
 
-    deepstack_levels: rows that come with a visual token beside its merged feature.
-    visual_token_ids: the placeholders that packed rows replace.
-    yarn: None where positions are not stretched.
-    quantisation: the checkpoint's `quantization_config`, empty where its weights are dense.
-    """
-
+    model_type: str
     vocab_size: int
     hidden_size: int
     intermediate_size: int
@@ -57,9 +54,13 @@ class ModelConfig:
     tie_word_embeddings: bool
     dtype: str
     deepstack_levels: int
+    """Rows that come with a visual token beside its merged feature."""
     visual_token_ids: tuple[int, int]
+    """The placeholders that packed rows replace."""
     yarn: Yarn | None = None
+    """None where positions are not stretched."""
     quantisation: Mapping[str, Any] = field(default_factory=dict)
+    """The checkpoint's `quantization_config`, empty where its weights are dense."""
 
     @property
     def row_width(self) -> int:
@@ -70,8 +71,9 @@ class ModelConfig:
 def read_model_config(folder: Path) -> ModelConfig:
     """Reads `folder`/config.json. Raises ValueError for a model or a variant that the engine does not compute."""
     config = _read_json(folder / "config.json")
-    if config.get("model_type") != "qwen3_vl":
-        raise ValueError(f"{folder}/config.json has model_type {config.get('model_type')!r}; qwen3_vl is accepted")
+    model_type = config.get("model_type")
+    if model_type not in MODEL_TYPES:
+        raise ValueError(f"{folder}/config.json has model_type {model_type!r}; {' or '.join(MODEL_TYPES)} is accepted")
     text = config["text_config"]
     for key, accepted in (("hidden_act", "silu"), ("attention_bias", False)):
         if text.get(key, accepted) != accepted:
@@ -83,6 +85,7 @@ def read_model_config(folder: Path) -> ModelConfig:
         raise ValueError(f"text_config has the rope type {rope_type!r}; 'default' and 'yarn' are accepted")
     heads = text["num_attention_heads"]
     return ModelConfig(
+        model_type=model_type,
         vocab_size=text["vocab_size"],
         hidden_size=text["hidden_size"],
         intermediate_size=text["intermediate_size"],

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+
 from engines.protocol import Engine, Listener
 from engines.settings import Settings
+
+FACTORIES = {
+    "pytorch": "engines.pytorch.factory",
+    "tensorrt_llm": "engines.tensorrt_llm.factory",
+}
+"""Each has a `create_engine(settings, listener)`."""
 
 
 def create_engine(settings: Settings, listener: Listener) -> Engine:
@@ -11,10 +19,5 @@ def create_engine(settings: Settings, listener: Listener) -> Engine:
 
     Only that engine is imported: each brings a framework along.
     """
-    if settings.engine == "tensorrt_llm":
-        from engines.tensorrt_llm import engine as tensorrt_llm_engine
-
-        return tensorrt_llm_engine.create_engine(settings, listener)
-    from engines.pytorch import engine as pytorch_engine
-
-    return pytorch_engine.create_engine(settings, listener)
+    engine: Engine = importlib.import_module(FACTORIES[settings.engine]).create_engine(settings, listener)
+    return engine

@@ -1,8 +1,8 @@
-"""The one error that a caller sees."""
+"""The one error that a caller sees: a status code and a message."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Code = Literal[
     "invalid_argument",
@@ -13,14 +13,16 @@ Code = Literal[
     "cancelled",
     "internal",
 ]
+CODES: tuple[Code, ...] = get_args(Code)
 
 
 class RequestError(Exception):
-    """Ends one request. Its text starts with the name of a gRPC status code: `invalid_argument: top_p is 2; …`."""
+    """Ends one request. Callers see its text, code and message: `invalid_argument: top_p is 2; …`."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+        self.message = message
 
 
 def invalid_argument(message: str) -> RequestError:

@@ -1,4 +1,4 @@
-"""Who is next for the KV cache: owners in turn, and each owner's requests first come, first served."""
+"""The order of requests for the KV cache: owners in turn, each owner's requests first come, first served."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engines.errors import RequestError
 Item = TypeVar("Item", bound=Hashable)
 
 COMMON = ""
-"""The owner of requests without a cache_salt: many clients, so no share bounds it."""
+"""The owner of requests without a cache_salt, whose clients may be many."""
 
 
 class FairQueue(Generic[Item]):
@@ -20,7 +20,10 @@ class FairQueue(Generic[Item]):
 
     The next is the first item of the owner who has the fewest that run; of such owners, the item that came first. An
     owner who runs something may hold `owner_share` of the places and of the blocks; at this share it is passed over.
-    The item that is next blocks all behind it until there is room for it.
+    The item that is next blocks all behind it until there is room for it. An owner may have half of those that wait.
+
+    COMMON may have everything until the first item of another owner comes. From then on it is bounded as any owner is,
+    also while nobody else is there: nothing that runs is stopped, so what others shall find must be kept free.
 
     No item waits for ever. While an owner's first item waits, nothing of that owner is admitted, and all that runs
     ends: then the owner has none that run, is at no share, and only items that came earlier are before it.
@@ -41,6 +44,7 @@ class FairQueue(Generic[Item]):
         self._places_held: Counter[str] = Counter()
         self._blocks_held: Counter[str] = Counter()
         self._departures = Departures()
+        self._common_is_bounded = False
 
     @property
     def running(self) -> int:
@@ -57,6 +61,7 @@ class FairQueue(Generic[Item]):
     def add(self, item: Item, owner: str) -> None:
         """Lets it wait."""
         self._waiting[item] = owner
+        self._common_is_bounded |= owner != COMMON
 
     def refusal(self, item: Item) -> RequestError | None:
         """Why the newest item may not wait, resource_exhausted; None where it may, or need not."""
@@ -67,9 +72,12 @@ class FairQueue(Generic[Item]):
             whose = "requests are waiting for the KV cache and no more may"
         else:
             others = sum(other == owner for other in self._waiting.values()) - 1
-            if owner == COMMON or others < self._max_waiting_of_one:
+            if not self._is_bounded(owner) or others < self._max_waiting_of_one:
                 return None
-            whose = "requests of this owner are waiting for the KV cache and no more of one owner may"
+            if owner == COMMON:
+                whose = "requests without a cache_salt are waiting for the KV cache and no more of them may"
+            else:
+                whose = "requests of this owner are waiting for the KV cache and no more of one owner may"
         seconds = self._departures.seconds_until(others + 1)
         return RequestError("resource_exhausted", f"{others} {whose}; retry in {seconds} s")
 
@@ -117,11 +125,14 @@ class FairQueue(Generic[Item]):
         # Sorting is stable: in order of arrival among equals.
         return sorted(rank, key=rank.__getitem__)
 
+    def _is_bounded(self, owner: str) -> bool:
+        return owner != COMMON or self._common_is_bounded
+
     def _has_place(self, owner: str, held: int) -> bool:
-        return owner == COMMON or held < self._places_of_one
+        return not self._is_bounded(owner) or held < self._places_of_one
 
     def _is_within_share(self, owner: str, blocks: int) -> bool:
         held = self._places_held[owner]
-        if owner == COMMON or not held:
+        if not held or not self._is_bounded(owner):
             return True
         return self._has_place(owner, held) and self._blocks_held[owner] + blocks <= self._blocks_of_one

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engines.errors import Code
 from engines.sampling_parameters import SamplingParameters
 
 
@@ -95,8 +96,9 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Failed:
-    """The session ended by an error; `message` starts with a status code."""
+    """The session ended by an error."""
 
+    code: Code
     message: str
 
 

@@ -1,4 +1,4 @@
-"""What a session says: text as it becomes certain, progress, and the end."""
+"""The answer of a session: text as it becomes certain, progress, and the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stage 1 and stage 2 send: a header and a piece of the prompt, checked before anything else sees them."""
+"""Chunks as stages 1 and 2 send them: a header and a piece of the prompt, checked before anything else sees them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from engines.checkpoint import ModelConfig
-from engines.errors import RequestError, invalid_argument
+from engines.errors import CODES, RequestError, invalid_argument
 from engines.protocol import PromptPiece, Request
 from engines.sampling_parameters import SamplingParameters
 from sessions.credits import SESSION_NAME
@@ -23,7 +23,7 @@ DIGEST = re.compile("[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Open:
-    """What the client asked for, and whose cache it may use."""
+    """The client's wishes, and whose cache it may use."""
 
     stream: bool
     progress: bool
@@ -33,55 +33,55 @@ class Open:
 
 @dataclass(frozen=True)
 class Plan:
-    """What stage 1 is going to send. media: as in the contract, passed on to the client.
-
-    digests: a name for what each temporal patch shows
-    """
+    """The prompt that stage 1 is going to send."""
 
     prompt_tokens: int
     video_tokens: int
     next_position: int
     media: list[Any]
+    """Passed on to the client."""
     digests: tuple[str, ...]
+    """A name for what each temporal patch shows."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """index: None for a heartbeat. sent: seconds of the system's monotonic clock. seconds: stage 1's own times.
-
-    begin: how many of the prompt's tokens lie before the chunk's
-    error: why stage 1 cannot go on, a status code first; empty when it can
-    """
+    """A chunk's `chunk_header`."""
 
     session: str
     index: int | None
+    """None for a heartbeat."""
     sent: float
+    """Seconds of the system's monotonic clock."""
     open: Open | None
     plan: Plan | None
     begin: int
+    """How many of the prompt's tokens lie before the chunk's."""
     last: bool
     seconds: Mapping[str, Any] | None
-    error: str
+    """Stage 1's own times."""
+    error: RequestError | None
+    """Why stage 1 cannot go on; None when it can."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """
-    token_ids: int32 [tokens]; positions: int32 [3, tokens]
-    features: float32 [frames, rows, hidden * (1 + levels)], on the device where stage 2 has left them
-    encode_seconds: how long stage 2 worked on it
-    arrived: seconds of the system's monotonic clock
-    cancelled: the client had gone before the chunk was made
-    """
+    """A piece of a prompt, and its way here."""
 
     header: Header
     request_id: str
     token_ids: NDArray[np.int32]
+    """[tokens]"""
     positions: NDArray[np.int32]
+    """[3, tokens]"""
     features: torch.Tensor
+    """float32 [frames, rows, hidden * (1 + levels)], on the device where stage 2 has left them."""
     encode_seconds: float
+    """How long stage 2 worked on it."""
     arrived: float
+    """Seconds of the system's monotonic clock."""
     cancelled: bool
+    """The client had gone before the chunk was made."""
 
 
 def parse_header(text: str) -> Header:
@@ -103,7 +103,7 @@ def parse_header(text: str) -> Header:
         begin=read.count("begin") if "begin" in header else 0,
         last=read("last", bool) if "last" in header else False,
         seconds=read("seconds", dict) if "seconds" in header else None,
-        error=read("error", str) if "error" in header else "",
+        error=_parse_error(read("error", str)) if "error" in header else None,
     )
 
 
@@ -154,6 +154,14 @@ def planned_request(
     if len(plan.digests) != runs:
         raise invalid_argument(f"the plan has {len(plan.digests)} digests; the prompt has {runs} temporal patches")
     return Request(ids, chunk.positions, plan.digests, plan.next_position, sampling, cache_salt)
+
+
+def _parse_error(text: str) -> RequestError:
+    name, _, message = text.partition(": ")
+    code = next((code for code in CODES if code == name), None)
+    if code is None:
+        raise invalid_argument(f"chunk_header.error is {text!r:.80}; a status code, a colon and a message are accepted")
+    return RequestError(code, message)
 
 
 def _parse_open(value: Any) -> Open:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from engines.errors import RequestError
 from sessions.credits import Credits
 from sessions.reply import Reply
 
@@ -15,10 +16,10 @@ class Failure:
     """Tells the client when stage 1 has ended: an ensemble that is ended with an error while one of its stages is still
     at work leaves some kilobytes in Triton 2.51 for ever."""
 
-    def __init__(self, reply: Reply, credits: Credits, message: str) -> None:
+    def __init__(self, reply: Reply, credits: Credits, error: RequestError) -> None:
         self._reply = reply
         self._credits = credits
-        self._message = message
+        self._error = error
         self._deadline = time.monotonic() + PATIENCE_SECONDS
 
     def due(self) -> bool:
@@ -26,4 +27,4 @@ class Failure:
 
     def tell(self) -> None:
         self._credits.close()
-        self._reply.fail(self._message)
+        self._reply.fail(self._error)

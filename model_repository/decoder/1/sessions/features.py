@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class TritonTensor(Protocol):
-    """What is used of `pb_utils.Tensor`; a GPU's memory is read through DLPack."""
+    """The part of `pb_utils.Tensor` that is used; a GPU's memory is read through DLPack."""
 
     def is_cpu(self) -> bool: ...
 

@@ -105,7 +105,7 @@ class Sessions:
             self._tell([failure for failure in self._failures if failure.due()])
         for session in list(self._sessions.values()):
             with self._guard(session):
-                session.fail("unavailable: the decoder is being unloaded")
+                session.fail(RequestError("unavailable", "the decoder is being unloaded"))
         self._tell(self._failures)
 
     def _tell(self, failures: list[Failure]) -> None:
@@ -117,7 +117,7 @@ class Sessions:
                 logger.exception("a client could not be told of an error")
 
     def _messages(self) -> Iterator[Message]:
-        """What is in the inbox; waits for the first message, but not longer than to the next check."""
+        """The messages in the inbox; waits for the first, but not longer than to the next check."""
         try:
             idle_seconds = CHECK_SECONDS if self._sessions else None
             yield self._inbox.get(timeout=FAILURE_CHECK_SECONDS if self._failures else idle_seconds)
@@ -155,7 +155,7 @@ class Sessions:
             session = self._sessions[name] = Session(name, chunk.request_id, self._services)
         with self._guard(session):
             session.receive(chunk, reply)
-            # Of a session that stage 1 has opened, not of what anybody might send: a clock that is ahead ends others.
+            # Only chunks of opened sessions count, and no clock that is ahead: both could end other sessions.
             self._newest = max(self._newest, min(chunk.header.sent, chunk.arrived))
 
     @contextmanager
@@ -164,10 +164,10 @@ class Sessions:
         try:
             yield
         except RequestError as error:
-            self._fail(session, str(error))
+            self._fail(session, error)
         except Exception as error:
             logger.exception("session %s failed", session.name)
-            self._fail(session, f"internal: {type(error).__name__}: {error}")
+            self._fail(session, RequestError("internal", f"{type(error).__name__}: {error}"))
         if session.over:
             self._sessions.pop(session.name, None)
             self._ended[session.name] = None
@@ -176,8 +176,8 @@ class Sessions:
             if len(self._ended) > REMEMBERED_SESSIONS:
                 self._ended.popitem(last=False)
 
-    def _fail(self, session: Session, message: str) -> None:
+    def _fail(self, session: Session, error: RequestError) -> None:
         try:
-            session.fail(message)
+            session.fail(error)
         except Exception:
-            logger.exception("the client of session %s could not be told: %s", session.name, message)
+            logger.exception("the client of session %s could not be told: %s", session.name, error)

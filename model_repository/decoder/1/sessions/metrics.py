@@ -1,4 +1,4 @@
-"""What an operator sees of stage 3, counted where it happens; `metrics_port.py` puts it on Triton's metrics port."""
+"""Stage 3's metrics, counted where things happen; `metrics_port.py` puts them on Triton's metrics port."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ GAUGES = (BLOCKS, BATCH_SIZE, QUEUE_LENGTH, QUEUE_OLDEST_SECONDS)
 
 @dataclass(frozen=True)
 class Counted:
-    """What happened since the last time. counts: by metric and label's value; observed: seconds by metric."""
+    """Counts since the last time, by metric and label's value; and observed seconds, by metric."""
 
     counts: dict[tuple[Metric, str], int]
     observed: list[tuple[Metric, float]]
@@ -87,7 +87,7 @@ class Metrics:
             return now - next(iter(self._waiting.values()), now)
 
     def take(self) -> Counted:
-        """What was counted since the last call."""
+        """Everything that was counted since the last call."""
         with self._lock:
             taken = Counted(dict(self._counts), self._observed)
             self._counts, self._observed = Counter(), []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from engines.errors import RequestError
+
 
 @dataclass(frozen=True)
 class Response:
@@ -22,8 +24,8 @@ class Reply(Protocol):
     def send(self, response: Response, *, final: bool = False) -> None:
         """Sends a response."""
 
-    def fail(self, message: str) -> None:
-        """Ends the request with an error; `message` starts with a status code."""
+    def fail(self, error: RequestError) -> None:
+        """Ends the request with an error."""
 
     def close(self) -> None:
         """Ends the request without a response."""

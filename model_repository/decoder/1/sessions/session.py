@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from engines.checkpoint import ModelConfig
 from engines.errors import RequestError, invalid_argument
@@ -32,17 +33,53 @@ OVERTAKEN_SECONDS = 10.0
 """Stage 1 sends something of every session each second, and it comes in that order, however long stage 2 takes. Where
 nothing came of a session, but did of another that was sent so much later, a stage 2 that died had it."""
 
+NOTHING_PLANNED = {"prompt_tokens": 0, "video_tokens": 0, "cached_tokens": 0, "queue_place": 0, "media": []}
+
 
 @dataclass(frozen=True)
 class Services:
-    """What all sessions share. defaults: sampling parameters of a request without any."""
+    """The parts that all sessions share."""
 
     engine: Engine
     config: ModelConfig
     vocabulary: Vocabulary
     defaults: SamplingParameters
+    """A request without any gets these."""
     settings: Settings
     metrics: Metrics = field(default_factory=Metrics)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A session from chunk 0 on: it has an answer."""
+
+    answer: Answer
+    credits: Credits
+    cache_salt: str
+
+
+@dataclass
+class Planned:
+    """A session from chunk 1 on: it has a plan, and the engine knows it."""
+
+    answer: Answer
+    credits: Credits
+    intake: Intake
+    queue_place: int = 0
+    """Its first place in the queue; 0 where it never waited."""
+
+    def progress(self, phase: str, now: float, **more: int) -> None:
+        self.answer.progress(phase, self.intake.plan.prompt_tokens, self.intake.prefilled_tokens, now, **more)
+
+    def usage(self) -> dict[str, Any]:
+        plan = self.intake.plan
+        return {
+            "prompt_tokens": plan.prompt_tokens,
+            "video_tokens": plan.video_tokens,
+            "cached_tokens": self.intake.held_tokens,
+            "queue_place": self.queue_place,
+            "media": plan.media,
+        }
 
 
 class Session:
@@ -67,10 +104,7 @@ class Session:
         self._timeline = Timeline(started=0.0)
         self._reply: Reply | None = None
         self._credits: Credits | None = None
-        self._answer: Answer | None = None
-        self._cache_salt = ""
-        self._intake: Intake | None = None
-        self._queue_place = 0
+        self._phase: Opened | Planned | None = None
 
     def receive(self, chunk: Chunk, reply: Reply) -> None:
         """Takes a chunk, in any order, or a heartbeat."""
@@ -81,7 +115,7 @@ class Session:
         elif self._reply is None:
             self._reply = reply
         else:
-            reply.fail(f"invalid_argument: chunk 0 of session {self.name} came twice")
+            reply.fail(invalid_argument(f"chunk 0 of session {self.name} came twice"))
             return
         if self._credits is None:
             # Before anything can go wrong: stage 1 learns by it that the session is over.
@@ -89,40 +123,40 @@ class Session:
         if chunk.cancelled:
             self.finish("cancelled", chunk.arrived)
         elif chunk.header.index is None:
-            if self._answer is not None:
-                self._answer.repeat_progress(chunk.arrived)
+            if self._phase is not None:
+                self._phase.answer.repeat_progress(chunk.arrived)
         else:
             for ready in self._order.put(chunk.header.index, chunk):
-                self._take(ready)
+                self._take(ready, self._credits)
 
     def hear(self, event: Event, now: float) -> None:
         """Takes an event of the engine."""
-        assert self._answer is not None
-        assert self._intake is not None
+        planned = self._phase
+        assert isinstance(planned, Planned), "the engine speaks of sessions that were opened there"
         match event:
             case Waiting(place):
-                self._queue_place = self._queue_place or place
-                self._progress("waiting", now, queue_place=place)
+                planned.queue_place = planned.queue_place or place
+                planned.progress("waiting", now, queue_place=place)
             case Admitted(held_tokens):
                 self._timeline.admitted = now
                 self._metrics.dequeued(self.name)
                 self._metrics.observe(QUEUE_SECONDS, now - (self._timeline.planned or now))
                 self._metrics.count(PREFIX_HIT_TOKENS, held_tokens)
-                self._intake.admit(held_tokens)
-                self._admit(held_tokens)
-                self._grant(self._services.settings.chunks_in_flight)
-                self._progress("prefill", now)
+                planned.intake.admit(held_tokens)
+                planned.credits.admit(held_tokens)
+                planned.credits.grant(self._services.settings.chunks_in_flight)
+                planned.progress("prefill", now)
             case Prefilled(tokens):
-                self._intake.prefilled_tokens += tokens
+                planned.intake.prefilled_tokens += tokens
                 self._metrics.count(TOKENS, tokens, "prefill")
-                self._grant(self._intake.credits_due())
-                self._progress("prefill", now)
+                planned.credits.grant(planned.intake.credits_due())
+                planned.progress("prefill", now)
             case Tokens(ids, finish_reason):
                 self._observe_tokens(len(ids), now)
-                if reason := self._answer.add(ids, finish_reason):
+                if reason := planned.answer.add(ids, finish_reason):
                     self.finish(reason, now)
-            case Failed(message):
-                self.fail(message)
+            case Failed(code, message):
+                self.fail(RequestError(code, message))
 
     def _observe_tokens(self, count: int, now: float) -> None:
         self._metrics.count(TOKENS, count, "decode")
@@ -152,8 +186,8 @@ class Session:
 
     def flush(self) -> None:
         """Sends the text that has gathered."""
-        if self._answer is not None and not self.over:
-            self._answer.flush()
+        if self._phase is not None and not self.over:
+            self._phase.answer.flush()
 
     def finish(self, reason: str, now: float) -> None:
         """Ends the session with what it has said so far."""
@@ -161,91 +195,67 @@ class Session:
             return
         self._release()
         self._metrics.count(REQUESTS, label=reason)
-        if self._answer is not None:
-            plan = self._intake.plan if self._intake else None
-            usage = {
-                "prompt_tokens": plan.prompt_tokens if plan else 0,
-                "video_tokens": plan.video_tokens if plan else 0,
-                "cached_tokens": self._intake.held_tokens if self._intake else 0,
-                "queue_place": self._queue_place,
-                "media": plan.media if plan else [],
-                "seconds": self._timeline.seconds(now),
-            }
-            self._answer.finish(reason, usage)
+        if self._phase is not None:
+            known = self._phase.usage() if isinstance(self._phase, Planned) else NOTHING_PLANNED
+            self._phase.answer.finish(reason, {**known, "seconds": self._timeline.seconds(now)})
         elif self._reply is not None:
             self._reply.close()
 
-    def fail(self, message: str) -> None:
-        """Ends the session with an error; `message` starts with a status code."""
+    def fail(self, error: RequestError) -> None:
+        """Ends the session with an error."""
         if self.over:
             return
-        self._metrics.count(REQUESTS, label=message.partition(":")[0])
-        self._release(message)
+        self._metrics.count(REQUESTS, label=error.code)
+        self._release(error)
 
-    def _take(self, chunk: Chunk) -> None:
+    def _take(self, chunk: Chunk, credits: Credits) -> None:
         if self.over:
             return
-        if chunk.header.error:
+        if chunk.header.error is not None:
             self.fail(chunk.header.error)
-        elif chunk.header.index == 0:
-            self._open(chunk)
-        elif chunk.header.index == 1:
-            self._reserve(chunk)
-        else:
-            self._feed(chunk)
+            return
+        match self._phase:
+            case None:
+                self._phase = self._open(chunk, credits)
+            case Opened() as opened:
+                self._phase = self._plan(opened, chunk)
+            case Planned() as planned:
+                self._feed(planned, chunk)
 
-    def _open(self, chunk: Chunk) -> None:
+    def _open(self, chunk: Chunk, credits: Credits) -> Opened:
         services, wanted = self._services, chunk.header.open
         if wanted is None or self._reply is None:
             raise invalid_argument("chunk 0 has no `open` in its header")
         self._timeline.started = min(chunk.header.sent, chunk.arrived)
-        self._cache_salt = wanted.cache_salt
         sampling = parse_sampling_parameters(wanted.sampling_parameters, services.defaults)
-        self._answer = Answer(
-            self._reply, services.vocabulary, sampling, stream=wanted.stream, progress=wanted.progress
-        )
-        self._progress("sampling", chunk.arrived)
+        answer = Answer(self._reply, services.vocabulary, sampling, stream=wanted.stream, progress=wanted.progress)
+        answer.progress("sampling", 0, 0, chunk.arrived)
+        return Opened(answer, credits, wanted.cache_salt)
 
-    def _reserve(self, chunk: Chunk) -> None:
-        assert self._answer is not None
-        plan = chunk.header.plan
+    def _plan(self, opened: Opened, chunk: Chunk) -> Planned:
+        plan, sampling = chunk.header.plan, opened.answer.sampling
         if plan is None:
             raise invalid_argument("chunk 1 has no `plan` in its header")
-        request = planned_request(chunk, plan, self._answer.sampling, self._services.config, self._cache_salt)
-        self._intake = Intake(plan, request.token_ids)
+        request = planned_request(chunk, plan, sampling, self._services.config, opened.cache_salt)
+        planned = Planned(opened.answer, opened.credits, Intake(plan, request.token_ids))
         self._timeline.planned = chunk.arrived
-        self._progress("waiting", chunk.arrived)
+        planned.progress("waiting", chunk.arrived)
         self._metrics.queued(self.name, chunk.arrived)
         self._engine.open(self.name, request)
+        return planned
 
-    def _feed(self, chunk: Chunk) -> None:
-        assert self._intake is not None
+    def _feed(self, planned: Planned, chunk: Chunk) -> None:
         piece = prompt_piece(chunk, self._services.config)
-        self._intake.add(piece, chunk.header.index)
+        planned.intake.add(piece, chunk.header.index)
         if len(piece.rows):
             self._timeline.encode_busy += chunk.encode_seconds
             self._timeline.encode_waited += max(0.0, chunk.arrived - chunk.header.sent - chunk.encode_seconds)
         if chunk.header.seconds is not None:
             self._timeline.preprocess = chunk.header.seconds
         self._engine.feed(self.name, piece)
-        self._grant(self._intake.credits_due())
+        planned.credits.grant(planned.intake.credits_due())
 
-    def _admit(self, held_tokens: int) -> None:
-        assert self._credits is not None
-        self._credits.admit(held_tokens)
-
-    def _grant(self, chunks: int) -> None:
-        assert self._credits is not None
-        self._credits.grant(chunks)
-
-    def _progress(self, phase: str, now: float, **more: int) -> None:
-        assert self._answer is not None
-        prompt_tokens, prefilled = (
-            (self._intake.plan.prompt_tokens, self._intake.prefilled_tokens) if self._intake else (0, 0)
-        )
-        self._answer.progress(phase, prompt_tokens, prefilled, now, **more)
-
-    def _release(self, error: str = "") -> None:
+    def _release(self, error: RequestError | None = None) -> None:
         self.over = True
         self._metrics.dequeued(self.name)
         self._engine.cancel(self.name)

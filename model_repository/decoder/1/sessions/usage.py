@@ -1,4 +1,4 @@
-"""What a request cost: tokens, and seconds spent and waited in each stage."""
+"""The cost of a request: seconds spent and waited in each stage."""
 
 from __future__ import annotations
 

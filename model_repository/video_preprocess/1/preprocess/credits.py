@@ -15,7 +15,7 @@ from pathlib import Path
 from preprocess.errors import DeadlineExceededError, UnavailableError
 
 WRITER_SECONDS = 60.0
-"""How long stage 3 may take to open the pipe. Who calls stage 1 alone gets an error after it."""
+"""How long stage 3 may take to open the pipe. A caller of stage 1 alone gets an error after it."""
 _POLL_SECONDS = 0.5
 
 

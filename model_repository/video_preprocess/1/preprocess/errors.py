@@ -1,4 +1,4 @@
-"""What a request can fail with: messages for the caller, led by a gRPC status code in lower case."""
+"""The errors of a request: messages for the caller, led by a gRPC status code in lower case."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from errno import EAGAIN, EMFILE, ENFILE, ENOMEM, ENOSPC
 
 _EXHAUSTED = (EAGAIN, EMFILE, ENFILE, ENOMEM, ENOSPC)
-"""What calls that make files or processes fail with where the machine has no more to give."""
+"""The errors of calls that make files or processes, where the machine has no more to give."""
 
 
 class RequestError(Exception):

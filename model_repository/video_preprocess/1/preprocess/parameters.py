@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,12 @@ from pathlib import Path
 from preprocess.directories import default_directory
 from preprocess.media.library import MAX_REQUEST_PIXELS, MAX_SECONDS
 from preprocess.request.request import Limits
-from preprocess.workers.pool import WorkerLimits
+from preprocess.workers.worker import WorkerLimits
+
+log = logging.getLogger(__name__)
+
+_OLD_NAMES = {"memory_directory": "cache_directory", "memory_bytes": "cache_bytes"}
+"""Names that are taken for one more release, and the new ones."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,8 @@ class Parameters:
     max_requests: int
     max_attachments: int
     max_frame_pixels: int
-    memory_directory: Path
-    memory_bytes: int = 0
+    cache_directory: Path
+    cache_bytes: int = 0
     max_request_pixels: int = MAX_REQUEST_PIXELS
     max_text_bytes: int = 4 << 20
     max_bytes_in_flight: int | None = None
@@ -43,13 +49,13 @@ class Parameters:
 
     @property
     def limits(self) -> Limits:
-        """What a request may carry."""
+        """The bounds on a request."""
         return Limits(self.max_attachments, self.max_text_bytes)
 
     @classmethod
     def from_config(cls, values: Mapping[str, str], version_folder: Path) -> Parameters:
         """From the strings of config.pbtxt; raises ValueError naming the parameter, its value and what is accepted."""
-        read = _Reader(values)
+        read = _Reader(_by_new_names(values))
 
         def directory(purpose: str) -> Path:
             return read.optional_path(f"{purpose}_directory") or default_directory(purpose)
@@ -64,8 +70,8 @@ class Parameters:
             max_requests=read.integer("max_requests", 1),
             max_attachments=read.integer("max_attachments", 0),
             max_frame_pixels=read.integer("max_frame_pixels", 1),
-            memory_directory=directory("memory"),
-            memory_bytes=read.integer("memory_bytes", 0),
+            cache_directory=directory("cache"),
+            cache_bytes=read.integer("cache_bytes", 0),
             max_request_pixels=read.integer("max_request_pixels", 1),
             max_text_bytes=read.integer("max_text_bytes", 1),
             max_bytes_in_flight=read.optional_integer("max_bytes_in_flight", 1),
@@ -84,6 +90,16 @@ class Parameters:
         )
 
 
+def _by_new_names(values: Mapping[str, str]) -> Mapping[str, str]:
+    """A configuration that still has an old name means it: the new one may be there by default."""
+    renamed = dict(values)
+    for old, new in _OLD_NAMES.items():
+        if renamed.get(old, "").strip():
+            log.warning("parameter %s is now called %s; the old name is taken for one more release", old, new)
+            renamed[new] = renamed[old]
+    return renamed
+
+
 @dataclass(frozen=True)
 class _Reader:
     values: Mapping[str, str]
@@ -96,7 +112,7 @@ class _Reader:
 
     def integer(self, name: str, low: int) -> int:
         value = self.text(name)
-        # Of longer ones Python makes no integer, and none of them fits where it goes.
+        # Python makes no integer of a longer one, and none of those fits where it goes.
         if not value.isascii() or not value.isdigit() or len(value) > 18 or int(value) < low:
             raise ValueError(f"parameter {name} is {value!r}; an integer of at least {low} is accepted")
         return int(value)

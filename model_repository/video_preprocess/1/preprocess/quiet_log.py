@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 EVERY_SECONDS = 60.0
 MOST_KINDS = 1000
-"""Of messages that are remembered; when there are more, all are forgotten."""
+"""The kinds of messages that are remembered; when there are more, all are forgotten."""
 
 
 class OnceAMinute(logging.Filter):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from preprocess.cache.disk_cache import open_memory
+from preprocess.cache.disk_cache import open_cache
 from preprocess.cache.speech import load_transcriber
 from preprocess.chunks.chunks import empty_chunk
 from preprocess.directories import prepare_directory
@@ -21,11 +21,11 @@ from preprocess.media.library import Library
 from preprocess.parameters import Parameters
 from preprocess.plan.prompt import PromptWriter
 from preprocess.quiet_log import keep_log_short
+from preprocess.request.bounds import BytesInFlight, bytes_of, check_sizes
 from preprocess.request.request import Inputs
 from preprocess.session import Outbox, Sender, Stage, new_session, serve
 from preprocess.settings import load_settings
 from preprocess.signing import Signer
-from preprocess.workers.bounds import BytesInFlight, bytes_of, check_sizes
 from preprocess.workers.machine import memory_bytes, raise_file_limit
 from preprocess.workers.pool import Workers
 
@@ -36,7 +36,7 @@ _OWN_HANDLES = 64
 _HANDLES_EACH = 16
 """For a request: its pipe, its files, a worker that is started for it and what they share."""
 _MEMORY_SHARE = 1 / 4
-"""Of the machine's memory, at most this for what requests carry, unless it is set otherwise."""
+"""The share of the machine's memory for what requests carry, unless it is set otherwise."""
 
 
 class Service:
@@ -61,19 +61,18 @@ class Service:
         self._workers = Workers(
             parameters.workers, parameters.worker_limits, parameters.max_workers, parameters.max_decoding_bytes
         )
-        memory = open_memory(parameters.memory_directory, parameters.memory_bytes)
         self._stage = Stage(
             settings=settings,
             writer=PromptWriter(parameters.checkpoint, settings.token_ids),
             library=Library(
                 parameters.media_root,
                 parameters.max_frame_pixels,
-                memory,
-                self._workers,
                 parameters.max_video_seconds,
-                load_transcriber(parameters.speech_model) if parameters.speech_model is not None else None,
                 parameters.max_request_pixels,
             ),
+            workers=self._workers,
+            cache=open_cache(parameters.cache_directory, parameters.cache_bytes),
+            transcriber=load_transcriber(parameters.speech_model) if parameters.speech_model is not None else None,
             limits=parameters.limits,
             credits_directory=parameters.credits_directory,
             chunk_tokens=parameters.chunk_tokens,
@@ -182,5 +181,5 @@ class Service:
 
 
 def _owner(inputs: Inputs) -> str:
-    """Whose request it is; one that does not say so as it should is refused as soon as it is served."""
+    """The owner of a request; one whose cache_salt is no text is refused as soon as it is served."""
     return inputs.cache_salt if isinstance(inputs.cache_salt, str) else ""

@@ -7,11 +7,14 @@ import logging
 import threading
 import time
 import uuid
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from preprocess.cache.disk_cache import DiskCache
+from preprocess.cache.speech import Transcriber
 from preprocess.chunks.chunks import Chunk, data_chunks, empty_chunk, prompt_chunk
 from preprocess.credits import Credits, SessionOver
 from preprocess.errors import RequestError, UnavailableError, machine_resources
@@ -23,6 +26,8 @@ from preprocess.plan.prompt import PromptWriter
 from preprocess.request.request import Inputs, Limits, Request, parse_request
 from preprocess.settings import Settings
 from preprocess.signing import Signer
+from preprocess.workers.pool import Workers
+from preprocess.workers.reader import Reader
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +46,22 @@ class Sender(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """What all requests share."""
+    """The parts of the stage that all requests share."""
 
     settings: Settings
     writer: PromptWriter
     library: Library
+    workers: Workers
     limits: Limits
     credits_directory: Path
     chunk_tokens: int
+    cache: DiskCache | None = None
+    transcriber: Transcriber | None = None
+
+    def reader(self, request: Request, interrupt: Callable[[], None]) -> closing[Reader]:
+        """Reads the request's media, closed at its end."""
+        owner = request.cache_salt
+        return closing(Reader(self.library, self.workers, interrupt, self.cache, owner, self.transcriber))
 
 
 class Outbox:
@@ -105,7 +118,6 @@ def serve(inputs: Inputs, stage: Stage, outbox: Outbox, stopping: threading.Even
         with ExitStack() as ending:
             try:
                 request = parse_request(inputs, stage.limits)
-                stage = _own(stage, request.cache_salt)
                 if request.look:
                     _look(request, stage, outbox, stopping)
                 else:
@@ -126,16 +138,9 @@ def serve(inputs: Inputs, stage: Stage, outbox: Outbox, stopping: threading.Even
         log.exception("session %s could not be closed", outbox.session)
 
 
-def _own(stage: Stage, cache_salt: str) -> Stage:
-    """The stage as an owner sees it: with a share of the workers, and a memory of what was read for the same owner."""
-    memory = stage.library.memory
-    if memory is not None:
-        memory = replace(memory, cache_salt=cache_salt)
-    return replace(stage, library=replace(stage.library, memory=memory, owner=cache_salt))
-
-
 def _look(request: Request, stage: Stage, outbox: Outbox, stopping: threading.Event) -> None:
-    plan = make_plan(request, stage.settings, stage.writer, stage.library, lambda: _check_running(stopping))
+    with stage.reader(request, lambda: _check_running(stopping)) as reader:
+        plan = make_plan(request, stage.settings, stage.writer, reader)
     outbox.show(empty_chunk(stage.settings), look=overview(plan, stage.settings))
 
 
@@ -150,7 +155,8 @@ def _run(request: Request, stage: Stage, outbox: Outbox, credits: Credits) -> No
     }
     outbox.send(empty_chunk(stage.settings), open=opening)
     try:
-        _send_prompt(request, stage, outbox, credits)
+        with stage.reader(request, credits.check) as reader:
+            _send_prompt(request, stage, reader, outbox, credits)
     except SessionOver:
         raise
     except Exception as error:
@@ -160,16 +166,16 @@ def _run(request: Request, stage: Stage, outbox: Outbox, credits: Credits) -> No
     credits.wait_until_over()
 
 
-def _send_prompt(request: Request, stage: Stage, outbox: Outbox, credits: Credits) -> None:
+def _send_prompt(request: Request, stage: Stage, reader: Reader, outbox: Outbox, credits: Credits) -> None:
     started = time.monotonic()
-    plan = make_plan(request, stage.settings, stage.writer, stage.library, credits.check)
+    plan = make_plan(request, stage.settings, stage.writer, reader)
     planned = time.monotonic()
-    digests = patch_digests(plan.looks, stage.settings.patching, stage.library)
+    digests = patch_digests(plan.selections, stage.settings.patching, reader)
     outbox.send(prompt_chunk(plan.prompt, stage.settings), plan={**plan.summary(stage.settings), "digests": digests})
     held_tokens = credits.held_tokens()
     decoding = time.monotonic()
     waited = 0.0
-    for chunk in data_chunks(plan, stage.settings, stage.library, stage.chunk_tokens, held_tokens, credits.check):
+    for chunk in data_chunks(plan, stage.settings, reader, stage.chunk_tokens, held_tokens):
         ready = time.monotonic()
         credits.take()
         waited += time.monotonic() - ready

@@ -1,4 +1,4 @@
-"""What the checkpoint's own files say about pixels, frames, positions and tokens."""
+"""The settings in the checkpoint's own files: pixels, frames, positions and tokens."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class VideoSettings:
 
 @dataclass(frozen=True)
 class VisionTower:
-    """What the vision tower's positions depend on."""
+    """The part of the vision tower that its positions depend on."""
 
     table_side: int
     head_dim: int

@@ -1,4 +1,4 @@
-"""What one encoding works on, and the check that it fits the tower."""
+"""The tensors of one encoding, and the check that they fit the tower."""
 
 from dataclasses import dataclass
 

@@ -4,7 +4,7 @@ import ctypes
 
 LARGE_BYTES = 1 << 20
 
-# Of glibc's malloc.h.
+# From glibc's malloc.h.
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 

@@ -14,11 +14,16 @@ INPUTS = tuple(field.name for field in fields(Chunk))
 
 
 class VisionEncoder:
-    """Loads a tower that `build/export_vision.py` wrote; `threads` 0 takes one per core that this process may use."""
+    """Loads a tower that `build/assemble/export_vision.py` wrote.
+
+    threads: 0 takes one per core that this process may use.
+    """
 
     def __init__(self, onnx: Path, *, threads: int = 0) -> None:
         if not onnx.is_file():
-            raise FileNotFoundError(f"{onnx}: there is no exported vision tower; build/repository.py puts one there")
+            raise FileNotFoundError(
+                f"{onnx}: there is no exported vision tower; build/assemble/repository.py puts one there"
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         # Idle threads would spin on the cores on which the other stages work at the same time.

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from engines.pytorch.batch import Batch, Work
 from engines.pytorch.cache.block_tables import BlockTables
 from engines.pytorch.cache.kv_cache import KVCache
+from engines.pytorch.model.batch import Batch
 from engines.pytorch.model.text_model import TextModel
 from engines.pytorch.transfer import to_device
+from engines.pytorch.work import Work
 
 Compute = Callable[[], torch.Tensor]
 

@@ -1,51 +1,25 @@
-"""The engine: one thread that admits, computes a step for everyone, and reports."""
+"""The engine: one thread that admits, has a step computed for everyone, and reports."""
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 
 import torch
 
-from engines.checkpoint import GenerationConfig, ModelConfig, Yarn, read_generation_config, read_model_config
-from engines.errors import RequestError, invalid_argument
-from engines.fair_queue import FairQueue
-from engines.protocol import Admitted, EngineState, Failed, Listener, Prefilled, PromptPiece, Request, Tokens, Waiting
-from engines.pytorch.batch import Work, build_batch
-from engines.pytorch.cache.block_keys import Content
-from engines.pytorch.cache.block_manager import BlockManager
-from engines.pytorch.cache.block_tables import BlockTables
-from engines.pytorch.cache.kv_cache import KVCache, choose_cache_tokens
-from engines.pytorch.cache.prefix_cache import PrefixCache
-from engines.pytorch.decode_steps import DecodeSteps, cuda_graphs
+from engines.admission import Admission
+from engines.errors import RequestError
+from engines.protocol import Admitted, EngineState, Failed, Listener, Prefilled, PromptPiece, Request, Tokens
+from engines.pytorch.cache.block_keys import BlockKeys
 from engines.pytorch.grammar.compiler import GrammarCompiler
 from engines.pytorch.grammar.grammar import Grammar
-from engines.pytorch.model.operations import Operations
-from engines.pytorch.model.text_model import TextModel
-from engines.pytorch.model.weights import load_weights
-from engines.pytorch.prompt import to_stretch
-from engines.pytorch.sampler import sample
+from engines.pytorch.runner import ModelRunner, Step
 from engines.pytorch.scheduler import Scheduler
 from engines.pytorch.sequence import Sequence
-from engines.pytorch.token_counts import TokenCounts
-from engines.pytorch.transfer import HostCopy
-from engines.sampling_parameters import SamplingParameters
-from engines.settings import Settings
+from engines.pytorch.work import Work
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step that was handed to the device. token_ids: int64 [work that yields a token]; known: these, on the host."""
-
-    work: list[Work]
-    token_ids: torch.Tensor
-    known: HostCopy
 
 
 class PyTorchEngine:
@@ -57,32 +31,21 @@ class PyTorchEngine:
 
     def __init__(
         self,
-        model: TextModel,
-        cache: KVCache,
-        decode_steps: DecodeSteps | None,
+        runner: ModelRunner,
         scheduler: Scheduler,
+        admission: Admission[Sequence],
         grammars: GrammarCompiler,
-        config: ModelConfig,
-        generation: GenerationConfig,
-        context_length: int,
         listener: Listener,
-        device: torch.device,
-        dtype: torch.dtype,
+        *,
         lag: int,
     ) -> None:
-        self._model = model
-        self._cache = cache
-        self._decode_steps = decode_steps
+        """lag: steps that are launched before it is known what the one before them generated."""
+        self._runner = runner
         self._scheduler = scheduler
+        self._admission = admission
         self._grammars = grammars
-        self._config = config
-        self._eos_token_ids = frozenset(generation.eos_token_ids)
-        self._context_length = context_length
         self._listener = listener
-        self._device = device
-        self._dtype = dtype
         self._lag = lag
-        self._sequences: dict[str, Sequence] = {}
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._closed = False
@@ -96,87 +59,62 @@ class PyTorchEngine:
     def open(self, session: str, request: Request) -> None:
         """Queues a session for KV blocks, when its grammar is compiled if it has one.
 
-        Raises invalid_argument for a prompt that can never fit and resource_exhausted when the queue is full; who waits
-        for a grammar is told so by `Failed`.
+        Raises invalid_argument for a prompt that can never fit and resource_exhausted when the queue is full; a session
+        that waits for its grammar gets these by `Failed`.
         """
         wanted = request.sampling.response_format
         if wanted is None:
-            self._queue(session, request, None)
+            self._enter(session, request, None)
         else:
             self._grammars.start(
-                session, request.cache_salt, wanted, lambda grammar: self._queue(session, request, grammar)
+                session, request.cache_salt, wanted, lambda grammar: self._enter(session, request, grammar)
             )
 
-    def _queue(self, session: str, request: Request, grammar: Grammar | None) -> None:
-        """Its answer is cut to what the context and the whole cache can hold."""
-        block_size = self._cache.block_size
-        cache_tokens = self._scheduler.blocks.total * block_size
-        # The last generated token needs no room in the cache.
-        room = min(self._context_length, cache_tokens + 1) - request.prompt_tokens
-        if room < 1:
-            raise invalid_argument(
-                f"the prompt has {request.prompt_tokens} tokens and needs room for an answer; the context holds"
-                f" {self._context_length} tokens and the KV cache {cache_tokens}"
-            )
-        sampling, config = request.sampling, self._config
-        max_tokens = min(sampling.max_tokens, room)
+    def _enter(self, session: str, request: Request, grammar: Grammar | None) -> None:
+        stop, block_size = self._admission.stop_conditions(request), self._runner.cache.block_size
         sequence = Sequence(
             session,
             request,
-            max_tokens=max_tokens,
-            stop_token_ids=self._stop_token_ids(sampling),
-            counts=TokenCounts(request.token_ids, config.vocab_size, self._device) if _penalises(sampling) else None,
-            content=Content(request, config.visual_token_ids, max_tokens, block_size),
+            max_tokens=stop.max_tokens,
+            stop_token_ids=frozenset(stop.token_ids),
+            counts=self._runner.token_counts(request),
+            block_keys=BlockKeys(request, self._runner.config.visual_token_ids, stop.max_tokens, block_size),
             grammar=grammar,
         )
         # Outside of the lock: a long prompt has many names.
-        sequence.content.name(request.prompt_tokens // block_size - 1)
+        sequence.block_keys.name(request.prompt_tokens // block_size - 1)
         with self._lock:
-            if session in self._sequences:
-                raise invalid_argument(f"session {session} is open already")
-            self._scheduler.queue.add(sequence, sequence.owner)
-            self._admit()
-            refusal = self._scheduler.queue.refusal(sequence)
-            if refusal is not None:
-                self._scheduler.remove(sequence)
-            else:
-                self._sequences[session] = sequence
-                self._changed.notify()
-            self._tell_places()
-            if refusal is not None:
-                raise refusal
+            self._admission.enter(sequence, self._admit)
+            self._changed.notify()
 
     def feed(self, session: str, piece: PromptPiece) -> None:
         """Adds a piece to the session's prompt."""
         # Outside of the lock: the rows of a chunk are megabytes.
-        stretch = to_stretch(piece, self._config.visual_token_ids, self._device, self._dtype)
+        span = self._runner.to_span(piece)
         with self._lock:
-            sequence = self._sequences.get(session)
+            sequence = self._admission.sessions.get(session)
             if sequence is None:
                 return
-            sequence.prompt.append(stretch, piece.begin)
+            sequence.prompt.append(span, piece.begin)
             self._changed.notify()
 
     def cancel(self, session: str) -> None:
         """Forgets the session; its blocks are free after the step that is being computed."""
         self._grammars.cancel(session)
         with self._lock:
-            sequence = self._sequences.pop(session, None)
+            sequence = self._admission.sessions.pop(session, None)
             if sequence is None:
                 return
             sequence.cancelled = True
-            if sequence in self._scheduler.queue:
+            if sequence in self._admission.queue:
                 self._scheduler.remove(sequence)
-                self._tell_places()
+                self._admission.tell_places()
             self._changed.notify()
 
     def state(self) -> EngineState:
         with self._lock:
-            scheduler = self._scheduler
-            blocks = scheduler.blocks
-            return EngineState(
-                blocks.total, blocks.available, blocks.cached, len(scheduler.running), scheduler.queue.waiting
-            )
+            blocks, queue = self._scheduler.blocks, self._admission.queue
+            return EngineState(blocks.total, blocks.available, blocks.cached, queue.running, queue.waiting)
 
     def close(self) -> None:
         """Ends the thread after the step that is being computed."""
@@ -185,10 +123,6 @@ class PyTorchEngine:
             self._closed = True
             self._changed.notify()
         self._thread.join()
-
-    def _stop_token_ids(self, sampling: SamplingParameters) -> frozenset[int]:
-        own = frozenset(i for i in sampling.stop_token_ids if i < self._config.vocab_size)
-        return own if sampling.ignore_eos else own | self._eos_token_ids
 
     def _loop(self) -> None:
         while not self._closed:
@@ -213,28 +147,19 @@ class PyTorchEngine:
         for sequence in [s for s in self._scheduler.running if s.cancelled]:
             self._forget(sequence)
         self._admit()
-        self._tell_places()
+        self._admission.tell_places()
         return self._scheduler.next_step()
 
     def _admit(self) -> None:
         while admitted := self._scheduler.admit():
             sequence, reservation = admitted
-            if reservation.source is not None:
-                # Before the next reservation, which may evict the source.
-                block, tokens = divmod(reservation.held_tokens, self._cache.block_size)
-                self._cache.copy(reservation.source, sequence.blocks[block], tokens or self._cache.block_size)
+            self._runner.copy_held(reservation)
             self._listener(sequence.session, Admitted(reservation.held_tokens))
-
-    def _tell_places(self) -> None:
-        for place, sequence in enumerate(self._scheduler.queue.order(), start=1):
-            if sequence.place != place:
-                sequence.place = place
-                self._listener(sequence.session, Waiting(place))
 
     def _launch(self, work: list[Work]) -> list[Step]:
         """Has the device compute a step, and takes it as done; what it generates is known when it is finished."""
         try:
-            step = self._compute(work)
+            step = self._runner.run(work)
         except Exception as error:
             # A failed step changed nothing: it can be repeated, to find out whose fault it was.
             if len(work) > 1:
@@ -249,15 +174,6 @@ class PyTorchEngine:
                 item.sequence.advance(item.tokens, next(newest) if item.yields_token else None)
             self._scheduler.end_turns(work)
         return [step]
-
-    def _compute(self, work: list[Work]) -> Step:
-        if self._decode_steps and not any(item.prefill for item in work):
-            logits = self._decode_steps(work)
-        else:
-            logits = self._model(build_batch(work, self._device, self._scheduler.tables), self._cache)
-        yielding = [item.sequence for item in work if item.yields_token]
-        token_ids = sample(logits, yielding) if yielding else torch.empty(0, dtype=torch.long)
-        return Step(work, token_ids, HostCopy(token_ids))
 
     def _finish(self, step: Step) -> None:
         """Waits for what the step generates, and reports."""
@@ -289,9 +205,10 @@ class PyTorchEngine:
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:
         with self._lock:
-            known = isinstance(error, RequestError)
-            message = str(error) if known else f"internal: the engine failed: {type(error).__name__}: {error}"
-            self._report(sequence, Failed(message))
+            if isinstance(error, RequestError):
+                self._report(sequence, Failed(error.code, error.message))
+            else:
+                self._report(sequence, Failed("internal", f"the engine failed: {type(error).__name__}: {error}"))
             self._forget(sequence)
 
     def _report(self, sequence: Sequence, event: Prefilled | Tokens | Failed) -> None:
@@ -302,121 +219,4 @@ class PyTorchEngine:
         sequence.over = True
         self._scheduler.remove(sequence)
         if not sequence.cancelled:
-            del self._sequences[sequence.session]
-
-
-def create_engine(settings: Settings, listener: Listener) -> PyTorchEngine:
-    """The engine that `settings` describe. Raises ValueError naming a setting or a file that cannot be used."""
-    device = _choose_device(settings.device)
-    config = read_model_config(settings.checkpoint)
-    if settings.yarn_factor is not None:
-        config = replace(config, yarn=Yarn.by_factor(settings.yarn_factor, config.max_position_embeddings))
-    dtype = _choose_dtype(settings.dtype, config, device)
-    # Idle threads of PyTorch spin, on cores on which the other stages work at the same time.
-    torch.set_num_threads(settings.threads or max(1, len(os.sched_getaffinity(0)) // 2))
-    # In a thread of its own, with which the helpers end that OpenMP starts for it. The engine's thread has helpers too,
-    # and where a process has more of both than cores, they sleep after every operation and are woken for the next.
-    with ThreadPoolExecutor(1) as loader:
-        weights = loader.submit(load_weights, settings.checkpoint, config, device, dtype, settings.weights).result()
-    on_gpu = device.type == "cuda"
-    # While a GPU computes a step, the host reads what the one before has generated and prepares the next.
-    lag = 1 if on_gpu else 0
-    by_table = on_gpu and settings.decode_graphs
-    model = TextModel(config, weights, fused_operations(config) if by_table else None)
-    engine = build_engine(settings, config, model, listener, device, dtype, lag=lag, by_table=by_table)
-    engine.start()
-    return engine
-
-
-def build_engine(
-    settings: Settings,
-    config: ModelConfig,
-    model: TextModel,
-    listener: Listener,
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    lag: int,
-    by_table: bool = False,
-) -> PyTorchEngine:
-    """An engine that computes a step whenever `step` is called, or from `start` on.
-
-    lag: steps that are launched before it is known what the one before them generated
-    by_table: whether attention of decode steps looks up block tables, and these steps are CUDA graphs on a GPU
-    """
-    kept = dtype if settings.kv_cache_dtype == "auto" else getattr(torch, settings.kv_cache_dtype)
-    cache_tokens = settings.kv_cache_tokens or choose_cache_tokens(config, device, kept)
-    blocks = cache_tokens // settings.block_size
-    if blocks < 1:
-        raise ValueError(f"a KV cache of {cache_tokens} tokens holds no block of {settings.block_size}")
-    logger.info("KV cache: %d blocks of %d tokens in %s on %s", blocks, settings.block_size, kept, device)
-    generation = read_generation_config(settings.checkpoint, settings.default_max_tokens)
-    cache = KVCache(config, blocks, settings.block_size, device, dtype, kept)
-    context_length = settings.context_length or config.max_position_embeddings
-    tables = decode_steps = None
-    if by_table:
-        longest = min(blocks, -(-context_length // settings.block_size))
-        tables = BlockTables(settings.max_batch, longest, settings.block_size, device)
-        record = cuda_graphs() if device.type == "cuda" else lambda compute: compute
-        decode_steps = DecodeSteps(model, cache, tables, device, settings.max_batch, record)
-    queue: FairQueue[Sequence] = FairQueue(
-        places=settings.max_batch, blocks=blocks, owner_share=settings.owner_share, max_waiting=settings.max_waiting
-    )
-    scheduler = Scheduler(
-        queue,
-        PrefixCache(BlockManager(blocks), settings.block_size, enabled=settings.prefix_cache),
-        tables=tables,
-        block_size=settings.block_size,
-        max_step_tokens=settings.max_step_tokens,
-        device=device,
-    )
-    return PyTorchEngine(
-        model=model,
-        cache=cache,
-        decode_steps=decode_steps,
-        scheduler=scheduler,
-        grammars=GrammarCompiler(
-            settings.checkpoint / "tokenizer.json",
-            config.vocab_size,
-            generation.eos_token_ids,
-            max_waiting=settings.max_waiting,
-            listener=listener,
-        ),
-        config=config,
-        generation=generation,
-        context_length=context_length,
-        listener=listener,
-        device=device,
-        dtype=dtype,
-        lag=lag,
-    )
-
-
-def fused_operations(config: ModelConfig) -> Operations:
-    """A GPU's kernels for what a layer computes between its matrix products."""
-    # Only where they are used: Triton comes with PyTorch for GPUs.
-    from engines.pytorch.model.fused_operations import FusedOperations
-
-    return FusedOperations(config.rms_norm_eps)
-
-
-def _penalises(sampling: SamplingParameters) -> bool:
-    neutral = (1.0, 0.0, 0.0)
-    return (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) != neutral
-
-
-def _choose_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"parameter device is {name!r}; auto, cpu and cuda are accepted") from None
-
-
-def _choose_dtype(name: str, config: ModelConfig, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        name = "float32" if device.type == "cpu" else config.dtype
-    dtype = getattr(torch, name)
-    assert isinstance(dtype, torch.dtype)
-    return dtype
+            del self._admission.sessions[sequence.session]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from engines.fair_queue import FairQueue
-from engines.pytorch.batch import Work
 from engines.pytorch.cache.block_tables import BlockTables
 from engines.pytorch.cache.prefix_cache import PrefixCache, Reservation
+from engines.pytorch.prefill_cost import affordable_tokens, cost
 from engines.pytorch.sequence import Sequence
+from engines.pytorch.work import Work
 
 PREFILL_SHARE = 256
 """Tokens of one prompt in a step, at least. On a CPU, attention of fewer takes up to twice as long a token."""
@@ -44,7 +45,7 @@ class Scheduler:
         sequence = self.queue.next(available, self._needs)
         if sequence is None:
             return None
-        reservation = self.blocks.reserve(sequence.content, sequence.prompt_tokens, sequence.reserved_tokens)
+        reservation = self.blocks.reserve(sequence.block_keys, sequence.prompt_tokens, sequence.reserved_tokens)
         assert reservation is not None
         self.queue.admit(sequence, available - self.blocks.available)
         sequence.reserve(reservation, self._block_size, self._device)
@@ -54,36 +55,51 @@ class Scheduler:
         return sequence, reservation
 
     def _needs(self, sequence: Sequence) -> int:
-        return self.blocks.needs(sequence.content, sequence.prompt_tokens, sequence.reserved_tokens)
+        return self.blocks.needs(sequence.block_keys, sequence.prompt_tokens, sequence.reserved_tokens)
 
     def next_step(self) -> list[Work]:
         """A decode step for everyone who generates; prompts share what is left of the step's tokens evenly.
 
         Where that would be less than `prefill_share` for each, they take turns. A prompt with less to prefill than its
         share leaves the rest to the others. A step has more tokens than the batch has sequences: someone has a turn in
-        every step.
+        every step. Tokens with a long context before them count as several: nobody waits long for a step.
         """
         work = [Work(sequence, 1, prefill=False, yields_token=True) for sequence in self.running if sequence.decoding]
         left = self._max_step_tokens - len(work)
         prefilling = sorted(self._whose_turn_it_is(left), key=lambda s: s.prompt.available)
+        # Beyond a share for each; below 0 where the only one can have less than its share.
+        spare = left - sum(map(self._share_cost, prefilling))
         for index, sequence in enumerate(prefilling):
-            tokens = min(sequence.prompt.available, left // (len(prefilling) - index))
+            share = self._share_cost(sequence)
+            tokens = self._piece(sequence, share + spare // (len(prefilling) - index))
             ends = sequence.cached + tokens == sequence.prompt_tokens
             work.append(Work(sequence, tokens, prefill=True, yields_token=ends))
-            left -= tokens
+            spare -= cost(tokens, sequence.cached) - share
         return work
 
-    def _whose_turn_it_is(self, tokens: int) -> list[Sequence]:
-        """Of those with a prompt to prefill, the first in line, as many as can have a share of `tokens`."""
+    def _whose_turn_it_is(self, budget: int) -> list[Sequence]:
+        """Of those with a prompt to prefill, the first in line, as many as `budget` pays a share for."""
         chosen: list[Sequence] = []
         for sequence in self.running:
-            share = min(sequence.prompt.available, self.prefill_share)
-            if chosen and share > tokens:
+            share = self._share_cost(sequence)
+            if chosen and share > budget:
                 break
             if share:
                 chosen.append(sequence)
-                tokens -= share
+                budget -= share
         return chosen
+
+    def _share_cost(self, sequence: Sequence) -> int:
+        return cost(min(sequence.prompt.available, self.prefill_share), sequence.cached)
+
+    def _piece(self, sequence: Sequence, budget: int) -> int:
+        """The tokens of its prompt that `budget` pays for: a block at least, however long the context."""
+        if len(self.running) == 1:
+            # Nobody waits for this step.
+            return min(sequence.prompt.available, budget)
+        # A share that is paid for is never smaller than this.
+        least = min(budget, self._block_size, self.prefill_share)
+        return min(sequence.prompt.available, max(least, affordable_tokens(budget, sequence.cached)))
 
     def end_turns(self, work: list[Work]) -> None:
         """Whose prompt was computed goes to the end of the line."""
@@ -95,7 +111,7 @@ class Scheduler:
     def keep_filled(self, sequence: Sequence) -> None:
         """Lets others share the blocks that have become full."""
         for index in sequence.newly_filled(self._block_size):
-            self.blocks.fill(sequence.content, index, sequence.blocks[index])
+            self.blocks.fill(sequence.block_keys, index, sequence.blocks[index])
 
     def remove(self, sequence: Sequence) -> None:
         """Forgets a sequence, waiting or running; its blocks are free again, or kept for who begins the same way."""

@@ -1,4 +1,4 @@
-"""What `generate_async` is given for a prompt: in TensorRT-LLM's words, encoder/prefill disaggregation."""
+"""A prompt as `generate_async` takes it: in TensorRT-LLM's words, encoder/prefill disaggregation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from engines.tensorrt_llm.collected import CollectedPrompt, Run
 
 @dataclass(frozen=True)
 class Handover:
-    """inputs, disaggregated_params: of `generate_async`. kept: tensors that must live until the request is done."""
+    """Arguments of `generate_async`."""
 
     inputs: dict[str, Any]
     disaggregated_params: Any
     kept: tuple[torch.Tensor, ...]
+    """Tensors that must live until the request is done."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,18 @@ def _collapsed_text(token_ids: NDArray[np.int32], items: list[_Item], tokenizer:
 
 
 def _layout(token_ids: NDArray[np.int32], items: list[_Item]) -> Any:
+    """The tokens that the items' rows replace. With an item of two runs and one of one run:
+
+    token   0  1  2  3  4  5  6  7  8  9 10 11
+    item       0  0        0  0     1  1  1
+
+    lengths        4, 3         rows of each item
+    positions      1, 8         where its first run begins
+    run offsets    0, 2, 3      which runs are an item's
+    run positions  1, 5, 8
+    run lengths    2, 2, 3
+    mask cumsum    0 1 2 2 2 3 4 4 5 6 7 7
+    """
     from tensorrt_llm.inputs.multimodal import DisaggPrefillMultimodalInputs
 
     runs = [run for item in items for run in item.runs]

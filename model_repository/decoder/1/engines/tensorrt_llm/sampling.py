@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from engines.admission import StopConditions
 from engines.response_format import ResponseFormat
 from engines.sampling_parameters import SamplingParameters
 
@@ -23,13 +24,8 @@ def guided_decoding_arguments(wanted: ResponseFormat) -> dict[str, Any]:
     return {"regex": wanted.grammar} if wanted.kind == "regex" else {"json": wanted.grammar}
 
 
-def sampling_arguments(
-    sampling: SamplingParameters, max_tokens: int, stop_token_ids: tuple[int, ...]
-) -> dict[str, Any]:
-    """Keyword arguments of `tensorrt_llm.SamplingParams`.
-
-    stop_token_ids: all that end the answer, the checkpoint's own first. Stop strings are looked for where text is made.
-    """
+def sampling_arguments(sampling: SamplingParameters, stop: StopConditions) -> dict[str, Any]:
+    """Keyword arguments of `tensorrt_llm.SamplingParams`. Stop strings are looked for where text is made."""
     arguments: dict[str, Any] = {
         name: getattr(sampling, name) for name, neutral in _NEUTRAL.items() if getattr(sampling, name) != neutral
     }
@@ -44,12 +40,12 @@ def sampling_arguments(
     # Without one, every request would have the seed 0.
     seed = random.getrandbits(64) if sampling.seed is None else sampling.seed % 2**64
     return arguments | {
-        "max_tokens": max_tokens,
+        "max_tokens": stop.max_tokens,
         "min_tokens": sampling.min_tokens or None,
         "seed": seed,
         # An id is needed even where nothing ends the answer: one that no token has.
-        "end_id": stop_token_ids[0] if stop_token_ids else -1,
-        "stop_token_ids": list(stop_token_ids[1:]) or None,
+        "end_id": stop.token_ids[0] if stop.token_ids else -1,
+        "stop_token_ids": list(stop.token_ids[1:]) or None,
         "include_stop_str_in_output": True,
         "add_special_tokens": False,
         "detokenize": False,

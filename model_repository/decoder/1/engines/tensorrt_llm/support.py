@@ -1,4 +1,4 @@
-"""What the installed TensorRT-LLM can take: asked of its interface, because its version numbers say too little."""
+"""The abilities of the installed TensorRT-LLM: asked of its interface, because its version numbers say too little."""
 
 from __future__ import annotations
 

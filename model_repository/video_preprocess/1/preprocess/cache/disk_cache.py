@@ -1,4 +1,4 @@
-"""The memory of videos: what was read and decoded of them, on disk, so that a second question decodes nothing.
+"""The cache of videos: what was read and decoded of them, on disk, so that a second question decodes nothing.
 
 Files are named by a digest of all that they depend on, appear whole or not at all, and may be used by several
 processes. The least recently used go when there are too many bytes or files.
@@ -31,26 +31,24 @@ log = logging.getLogger(__name__)
 
 _CHECK_BYTES = 16
 """Before what is written whole: a digest of it. A machine that stops in the middle may leave less on its disk."""
-
-
 _MAX_FILES = 16_384
 _KEPT_SHARE = 0.9
-"""What is left of a bound that was exceeded: so it is seldom exceeded again."""
-_WRITES_BETWEEN_LOOKS = 1024
+"""The share of an exceeded bound that is kept: so it is seldom exceeded again."""
+_WRITES_BETWEEN_SCANS = 1024
 """Other processes write to the folder too."""
 
 
 class _Estimate:
-    """What the folder holds, as far as this process knows. Used by several threads."""
+    """How much the folder holds, as far as this process knows. Used by several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.looking = threading.Lock()
-        """Held by the one thread that looks what is there."""
+        self.scanning = threading.Lock()
+        """Held by the one thread that scans the folder."""
         self._bytes = self._files = self._writes_left = 0
 
     def add(self, size: int) -> tuple[int, int] | None:
-        """Bytes and files, one of `size` bytes added; None when it is time to look."""
+        """Bytes and files, one of `size` bytes added; None when it is time to scan it."""
         with self._lock:
             self._bytes += size
             self._files += 1
@@ -59,23 +57,19 @@ class _Estimate:
 
     def set(self, size: int, files: int) -> None:
         with self._lock:
-            self._bytes, self._files, self._writes_left = size, files, _WRITES_BETWEEN_LOOKS
+            self._bytes, self._files, self._writes_left = size, files, _WRITES_BETWEEN_SCANS
 
 
 @dataclass(frozen=True)
-class Memory:
-    """A folder, private to its owner, of at most `max_bytes` and `_MAX_FILES` files, and what is being written.
-
-    cache_salt: a part of the keys, so that what is remembered for one client is not for another
-    """
+class DiskCache:
+    """A folder, private to this user, of at most `max_bytes` and `_MAX_FILES` files, and what is being written."""
 
     folder: Path
     max_bytes: int
-    cache_salt: str = ""
     _estimate: _Estimate = field(default_factory=_Estimate, compare=False, repr=False)
 
     def read(self, key: str) -> bytes | None:
-        """What was written; None as well where the disk has lost a part of it."""
+        """The bytes that were written; None as well where the disk has lost a part of them."""
         try:
             file = self._path(key).read_bytes()
         except OSError:
@@ -92,26 +86,26 @@ class Memory:
             write(_check(content))
             write(content)
 
-    def remember(
-        self, key: str, shape: tuple[int, int, int], patches: Iterator[npt.NDArray[np.uint8]]
+    def patches(
+        self, key: str, shape: tuple[int, int, int], decoded: Iterator[npt.NDArray[np.uint8]]
     ) -> Iterator[npt.NDArray[np.uint8]]:
         """The temporal patches [patches, values] that `key` names, `shape[0]` of them: read, or else taken and kept.
 
-        They are kept once all are taken. `patches` does no work unless it is asked.
+        They are kept once all are taken. `decoded` does no work unless it is asked.
         """
         count, rows, values = shape
         file = self._open(key, count * rows * values)
         if file is None:
             with self._draft(key) as write:
-                for patch in islice(patches, count - 1):
+                for patch in islice(decoded, count - 1):
                     write(patch.tobytes())
                     yield patch
-                last = list(islice(patches, 1))
+                last = list(islice(decoded, 1))
                 for patch in last:
                     write(patch.tobytes())
             # Kept by now: who has the last one may ask for no more.
             yield from last
-            yield from patches
+            yield from decoded
             return
         self._touch(key)
         with file:
@@ -132,7 +126,7 @@ class Memory:
 
     @contextlib.contextmanager
     def _draft(self, key: str) -> Iterator[Callable[[bytes], None]]:
-        """What is written becomes the file `key`, but for an exception. A full disk costs no request its answer."""
+        """Makes a file `key` of the bytes that are written, but for an exception. A full disk costs no answer."""
         draft = self.folder / f"{uuid.uuid4().hex}.draft"
         file: BinaryIO | None = None
         failed: OSError | None = None
@@ -172,12 +166,12 @@ class Memory:
             with contextlib.suppress(OSError):
                 draft.unlink()
         if failed is not None:
-            log.warning("a video is not kept in memory: %s", failed)
+            log.warning("a video is not cached: %s", failed)
             with contextlib.suppress(OSError):
                 self._evict()
 
     def _count(self, size: int) -> None:
-        """Looks whether there is too much only if it may be: looking takes time for every file."""
+        """Scans the folder only if there may be too much: it takes time for every file."""
         held = self._estimate.add(size)
         if held is None or held[0] > self._most_bytes(held[0]) or held[1] > _MAX_FILES:
             self._evict()
@@ -188,8 +182,8 @@ class Memory:
 
     def _evict(self) -> None:
         """Removes the least recently used files if there are too many, drafts that a dead process left among them."""
-        # Another thread that looks does it for both.
-        if not self._estimate.looking.acquire(blocking=False):
+        # Another thread that scans does it for both.
+        if not self._estimate.scanning.acquire(blocking=False):
             return
         try:
             found = []
@@ -208,7 +202,7 @@ class Memory:
                     total, files = total - size, files - 1
             self._estimate.set(total, files)
         finally:
-            self._estimate.looking.release()
+            self._estimate.scanning.release()
 
     def _forget(self, key: str) -> None:
         with contextlib.suppress(OSError):
@@ -222,16 +216,16 @@ class Memory:
         return self.folder / key
 
 
-def open_memory(folder: Path, max_bytes: int) -> Memory | None:
+def open_cache(folder: Path, max_bytes: int) -> DiskCache | None:
     """None for no bytes, and where the folder cannot be used: the stage works without."""
     if not max_bytes:
         return None
     try:
         prepare_directory(folder)
     except OSError as error:
-        log.warning("no video is kept in memory, for memory_directory cannot be used: %s", error)
+        log.warning("no video is cached, for cache_directory cannot be used: %s", error)
         return None
-    return Memory(folder, max_bytes)
+    return DiskCache(folder, max_bytes)
 
 
 def _check(content: bytes) -> bytes:
@@ -249,7 +243,7 @@ def digest(*parts: object) -> str:
 
 @cache
 def _code() -> bytes:
-    """Another version of this package or of what it decodes and resizes with remembers for itself."""
+    """Another version of this package, or of what it decodes and resizes with, has entries of its own."""
     told = hashlib.sha256(f"{av.__version__} {version('torch')}".encode())
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         told.update(path.read_bytes())

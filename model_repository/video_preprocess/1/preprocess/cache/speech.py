@@ -6,16 +6,27 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.cache.transcriber import LABEL, Transcriber
 from preprocess.media.sound import SAMPLES_PER_SECOND, Samples
 from preprocess.media.subtitles import Line, tidy
 
+LABEL = "Speech"
+"""The label of its lines, where subtitles have theirs."""
 WINDOW_SECONDS = 300.0
 """Transcribed at a time, so that hours of sound are never in memory at once."""
+
+
+class Transcriber(Protocol):
+    @property
+    def name(self) -> str:
+        """Tells models apart."""
+
+    def transcribe(self, samples: npt.NDArray[np.float32]) -> Iterable[Line]:
+        """The lines that are said in `[samples]` from -1 to 1, 16,000 per second; times count from the first."""
 
 
 @dataclass(frozen=True)

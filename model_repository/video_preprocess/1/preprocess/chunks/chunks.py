@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -10,21 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from preprocess.cache.cached import recall_patches
-from preprocess.chunks.decode import Images, decode_frames
+from preprocess.chunks.decode import Images
 from preprocess.chunks.patches import temporal_patch
+from preprocess.chunks.video_patches import temporal_patches
 from preprocess.chunks.vision_positions import VisionPositions, no_positions, vision_positions
-from preprocess.media.library import Library
 from preprocess.plan.plan import Plan
 from preprocess.plan.prompt import Prompt
-from preprocess.plan.selection import Look
+from preprocess.plan.selection import Selection
 from preprocess.settings import Patching, Settings
+from preprocess.workers.reader import Reader
 
 CHUNKS = 16
 """A prompt is cut into so many chunks at least: while the first is decoded and the last is prefilled, other stages have
 nothing of it to do."""
 LEAST_TOKENS = 256
-"""Of a chunk, however short the prompt: below it a device is not kept busy."""
+"""A chunk has at least so many, however short the prompt: with fewer a device is not kept busy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +62,11 @@ def prompt_chunk(prompt: Prompt, settings: Settings) -> Chunk:
     return replace(empty_chunk(settings), token_ids=prompt.token_ids, positions=prompt.positions)
 
 
-def data_chunks(
-    plan: Plan, settings: Settings, library: Library, chunk_tokens: int, held_tokens: int, interrupt: Callable[[], None]
-) -> Iterator[Chunk]:
+def data_chunks(plan: Plan, settings: Settings, reader: Reader, chunk_tokens: int, held_tokens: int) -> Iterator[Chunk]:
     """Decodes as far as the next chunk needs. The chunks' tokens, joined, are the prompt's, its end in the last.
 
-    A chunk has at most `chunk_tokens` visual tokens, fewer for a short prompt, but one temporal patch at least. Of the
-    prompt's first `held_tokens` tokens, no more is decoded and sent than the rest of a temporal patch that is not
+    A chunk has at most `chunk_tokens` visual tokens, fewer for a short prompt, but one temporal patch at least. The
+    prompt's first `held_tokens` tokens are not decoded and sent, but for the rest of a temporal patch that is not
     wholly among them.
     """
     prompt = plan.prompt
@@ -82,14 +80,14 @@ def data_chunks(
         return
     missing = sum(shown.tokens for shown in prompt.runs[run:])
     wanted = min(chunk_tokens, max(missing // CHUNKS, LEAST_TOKENS))
-    looks = list(looks_after(plan.looks, run, settings.patching))
-    images = Images(library, [(look.attachment, look.size) for look in looks if look.video is None], interrupt)
-    for look in looks:
-        if look.video is None:
-            patches = iter([_still(images.take(look.attachment, look.size), settings.patching)])
+    selections = list(selections_after(plan.selections, run, settings.patching))
+    images = Images(reader, [(shown.attachment, shown.size) for shown in selections if shown.video is None])
+    for selection in selections:
+        if selection.video is None:
+            patches = iter([_still(images.take(selection.attachment, selection.size), settings.patching)])
         else:
-            patches = temporal_patches(look, settings.patching, library, interrupt)
-        size = max(wanted // (look.medium.rows * look.medium.columns), 1)
+            patches = temporal_patches(selection, settings.patching, reader)
+        size = max(wanted // (selection.medium.rows * selection.medium.columns), 1)
         while len(taken := _take(patches, size)):
             run += len(taken)
             last = run == len(prompt.runs)
@@ -101,7 +99,7 @@ def data_chunks(
                 positions=prompt.positions[:, cursor:end],
                 patches=taken,
                 vision=vision_positions(
-                    look.medium.rows * merge, look.medium.columns * merge, settings.vision, settings.patching
+                    selection.medium.rows * merge, selection.medium.columns * merge, settings.vision, settings.patching
                 ),
                 last=last,
             )
@@ -121,31 +119,14 @@ def _take(patches: Iterator[npt.NDArray[np.uint8]], count: int) -> npt.NDArray[n
     return taken[: place + 1]
 
 
-def looks_after(looks: Sequence[Look], temporal_patches: int, patching: Patching) -> Iterator[Look]:
-    """What is still to be seen after so many temporal patches."""
-    for look in looks:
-        if temporal_patches < look.temporal_patches:
-            yield look.after(temporal_patches, patching)
-        temporal_patches = max(0, temporal_patches - look.temporal_patches)
+def selections_after(selections: Sequence[Selection], temporal_patches: int, patching: Patching) -> Iterator[Selection]:
+    """The selections that are left after so many temporal patches."""
+    for selection in selections:
+        if temporal_patches < selection.temporal_patches:
+            yield selection.after(temporal_patches, patching)
+        temporal_patches = max(0, temporal_patches - selection.temporal_patches)
 
 
 def _still(picture: torch.Tensor, patching: Patching) -> npt.NDArray[np.uint8]:
     """An image is a temporal patch that shows the same in all of its frames."""
     return temporal_patch([picture] * patching.frames, patching)
-
-
-def temporal_patches(
-    look: Look, patching: Patching, library: Library, interrupt: Callable[[], None]
-) -> Iterator[npt.NDArray[np.uint8]]:
-    """Decodes, resizes and cuts what is looked at of a video, or recalls it: one uint8 [patches, 1536] each."""
-    return recall_patches(look, patching, library, _decoded(look, patching, library, interrupt))
-
-
-def _decoded(
-    look: Look, patching: Patching, library: Library, interrupt: Callable[[], None]
-) -> Iterator[npt.NDArray[np.uint8]]:
-    assert look.video is not None
-    assert look.indices is not None
-    frames = decode_frames(library, look.video, look.indices, look.size, interrupt)
-    while group := list(islice(frames, patching.frames)):
-        yield temporal_patch(group + group[-1:] * (patching.frames - len(group)), patching)

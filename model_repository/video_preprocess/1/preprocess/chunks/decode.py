@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from preprocess.media.attachment import Attachment
 from preprocess.media.frames import Picture, undecodable
-from preprocess.media.library import Library
 from preprocess.media.size import Size
 from preprocess.media.video import Video
 from preprocess.plan.resize import resize
-from preprocess.request.messages import Attachment
-from preprocess.workers.reading import read_frames, read_image
+from preprocess.workers.reader import Reader
 
 
-def decode_frames(
-    library: Library,
-    video: Video,
-    indices: npt.NDArray[np.int64],
-    size: Size,
-    interrupt: Callable[[], None],
-) -> Iterator[torch.Tensor]:
+def decode_frames(reader: Reader, video: Video, indices: npt.NDArray[np.int64], size: Size) -> Iterator[torch.Tensor]:
     """The frames with the rising `indices`, in order, one for each index: uint8 [3, height, width].
 
-    Calls `interrupt` now and then; what that raises ends the decoding. Raises InvalidArgumentError, with the time,
-    where the stream does not decode.
+    Raises InvalidArgumentError, with the time, where the stream does not decode.
     """
     repeats = deque(indices.tolist())
-    for index, picture in read_frames(video, library, indices, interrupt):
+    for index, picture in reader.frames(video, indices):
         resized = _resized(picture, size)
         while repeats and repeats[0] == index:
             repeats.popleft()
@@ -42,18 +34,15 @@ def decode_frames(
 
 
 def _resized(picture: Picture, size: Size) -> torch.Tensor:
-    """What needs no resizing is copied: the picture's memory is written to again."""
+    """A picture that needs no resizing is copied: its memory is written to again."""
     return resize(picture.copy() if Size(*picture.shape[:2]) == size else picture, size)
 
 
 class Images:
     """The images that a request shows, resized: each decoded once, however often it is shown. Used by one thread."""
 
-    def __init__(
-        self, library: Library, shown: Iterable[tuple[Attachment, Size]], interrupt: Callable[[], None]
-    ) -> None:
-        self._library = library
-        self._interrupt = interrupt
+    def __init__(self, reader: Reader, shown: Iterable[tuple[Attachment, Size]]) -> None:
+        self._reader = reader
         self._left = Counter(_same(attachment, size) for attachment, size in shown)
         self._kept: dict[_Same, torch.Tensor] = {}
 
@@ -63,7 +52,7 @@ class Images:
         resized = self._kept.pop(same, None)
         if resized is None:
             # One alone, which is another's memory as long as it is read.
-            for picture in read_image(attachment, self._library, self._interrupt):
+            for picture in self._reader.image(attachment):
                 resized = _resized(picture, size)
             assert resized is not None
         self._left[same] -= 1

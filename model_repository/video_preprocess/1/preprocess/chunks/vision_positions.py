@@ -1,4 +1,4 @@
-"""What the vision tower is told of each patch's place: neighbours in its learned position table, and rotary angles."""
+"""The place of each patch, for the vision tower: neighbours in its learned position table, and rotary angles."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def vision_positions(rows: int, columns: int, vision: VisionTower, patching: Pat
 
 
 def no_positions(vision: VisionTower, patches: int) -> VisionPositions:
-    """What goes along with a chunk without pictures."""
+    """Positions for a chunk without pictures."""
     return VisionPositions(
         indices=np.zeros((patches, 4), np.int32),
         weights=np.zeros((patches, 4), np.float32),

@@ -1,4 +1,4 @@
-"""How many edits an MP4 or MOV file has, found before FFmpeg opens it.
+"""The edits of an MP4 or MOV file, counted before FFmpeg opens it.
 
 FFmpeg makes an index of the frames of every edit, one behind the other. An editor writes a few edits, or some hundreds;
 a megabyte of them would make an index of gigabytes.
@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterator
 
 MAX_EDITS = 4096
-"""Of a track."""
+"""The bound on the edits of a track."""
 MAX_INDEX_BYTES = 1 << 29
-"""Of `moov`, the box with the tables of all tracks: a day of 60 frames per second has a quarter of it."""
+"""The bound on `moov`, the box with the tables of all tracks: a day of 60 frames per second has a quarter of it."""
 _MAX_BOXES = 10_000
 """Before `moov`. What hides it behind more finds the bound on processor time."""
 _PIECE_BYTES = 1 << 20
@@ -22,7 +22,7 @@ _LEAST_EDIT_BYTES = 12
 
 
 def excess(file: int) -> str | None:
-    """What the file `file`, a descriptor, has too much of; None if it may be opened."""
+    """The reason why the file `file`, a descriptor, may not be opened; None if it may."""
     for place, end in _movies(file):
         if end - place > MAX_INDEX_BYTES:
             return f"an index of {end - place} bytes; at most {MAX_INDEX_BYTES} are accepted"

@@ -1,4 +1,4 @@
-"""How long a Matroska or WebM file says it is: FFmpeg plays a file that was cut off up to the cut without a word."""
+"""The length that a Matroska or WebM file announces: FFmpeg plays one that was cut off to its cut, without a word."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Decoding by plan: the wanted frames in stretches, each decoded from the key frame that leads to it, and no further.
+"""Decoding by plan: the wanted frames in segments, each decoded from the key frame that leads to it, and no further.
 
-What lies between stretches is not read. Within one, frames that nothing refers to are skipped unless wanted.
+What lies between segments is not read. Within one, frames that nothing refers to are skipped unless wanted.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ _REORDERED_FRAMES = 32
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """`frames`, rising indices into a timeline, are reached by decoding from the key frame `entry`."""
 
     entry: int
     frames: tuple[int, ...]
 
 
-def stretches(timeline: Timeline, indices: npt.NDArray[np.int64]) -> list[Stretch]:
-    """The stretches that hold the frames `indices`, in order, each frame once."""
+def segments_of(timeline: Timeline, indices: npt.NDArray[np.int64]) -> list[Segment]:
+    """The segments that hold the frames `indices`, in order, each frame once."""
     wanted = np.unique(indices)
     entries = entry_points(timeline.key_frames)[wanted]
-    return [Stretch(int(entry), tuple(wanted[entries == entry].tolist())) for entry in np.unique(entries)]
+    return [Segment(int(entry), tuple(wanted[entries == entry].tolist())) for entry in np.unique(entries)]
 
 
-def decode_stretch(
+def decode_segment(
     container: av.container.InputContainer,
     stream: av.VideoStream,
     timeline: Timeline,
-    stretch: Stretch,
+    segment: Segment,
     interrupt: Callable[[], None],
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The stretch's frames with their indices, in order; those that the stream does not give up are left out.
+    """The segment's frames with their indices, in order; those that the stream does not give up are left out.
 
     A decoder that starts in the middle may fail where one that comes from before does not: frames that do not come are
     tried again from the key frame before, and from the beginning. Raises av.FFmpegError where the decoder gives up.
     """
-    remaining = deque(stretch.frames)
-    for entry in _entries(timeline, stretch.entry):
+    remaining = deque(segment.frames)
+    for entry in _entries(timeline, segment.entry):
         for tick, frame in _roll(container, stream, timeline, entry, remaining, interrupt):
             if tick > timeline.ticks[remaining[0]] or frame.is_corrupt:
                 break

@@ -1,4 +1,4 @@
-"""How large a picture is."""
+"""The size of a picture."""
 
 from __future__ import annotations
 

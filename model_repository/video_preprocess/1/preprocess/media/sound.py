@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.errors import InvalidArgumentError
+from preprocess.media.attachment import Attachment
 from preprocess.media.library import Library
-from preprocess.request.messages import Attachment
 
 SAMPLES_PER_SECOND = 16_000
 

@@ -1,11 +1,15 @@
-"""Subtitles: timed lines of text, out of a file (SRT, VTT, ASS) or a video's own text track."""
+"""Subtitles: timed lines of text, out of a file (SRT, VTT, ASS) with or beside a video, or its own text track."""
 
 from __future__ import annotations
 
 import html
+import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 
 import av
 import charset_normalizer
@@ -14,24 +18,28 @@ from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle
 from pysubs2.formats import autodetect_format
 
-from preprocess.errors import InvalidArgumentError, shown
+from preprocess.errors import InvalidArgumentError, machine_resources, shown
+from preprocess.media.attachment import Attachment
+from preprocess.media.library import Library
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 MAX_FILE_BYTES = 8 << 20
-"""Of a file of subtitles, and of a track's packets together: those beyond are left out."""
+"""The bound on a file of subtitles, and on a track's packets together: those beyond are left out."""
 MAX_FILE_LINES = 150_000
-"""Of a file, blank ones between others included: a day of speech has fewer, and they are parsed in some seconds."""
+"""The bound on a file's lines, blank ones between others included: a day of speech has fewer."""
+MAX_NEIGHBOURS = 50_000
+"""Files of a folder among which a video's subtitles are looked for; in a larger one the plainest names are tried."""
 MAX_TRACK_PACKETS = 100_000
 MAX_LINES = 50_000
 MAX_CHARACTERS = 400
-"""Of a line: what is longer is cut."""
+"""A longer line is cut."""
 MAX_ALL_CHARACTERS = 4 << 20
-"""Of all lines: a day of speech has a third of it. Lines that come after are left out."""
+"""The bound on all lines together: a day of speech has a third of it. Lines that come after are left out."""
 
 Choice = bool | str
 """Which subtitles are wanted: True for those that a player would show first, False for none, or a language tag."""
 
-# Of tracks whose lines are text; the others' are pictures.
+# The codecs of tracks whose lines are text; the others' are pictures.
 _TEXT_CODECS = ("mov_text", "srt", "subrip", "ass", "ssa", "webvtt", "text")
 # Encodings that subtitle files without Unicode are in: with fewer to choose from, short files are told apart better.
 _ENCODINGS = ["cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp874"]
@@ -66,6 +74,39 @@ class Line:
     end: float
     text: str
     label: str = "Subtitle"
+
+
+def subtitle_file(library: Library, video: Attachment, choice: Choice) -> bytes | None:
+    """The content of the subtitle file that came with a video or lies beside it, if that is wanted.
+
+    Beside `talk.mp4` may lie `talk.srt` or, with a language tag, `talk.eng.srt`. Raises InvalidArgumentError for an
+    attached file that is not wanted.
+    """
+    if video.subtitles is not None:
+        if choice is False:
+            raise InvalidArgumentError(
+                f"video_options.subtitles is false, and subtitles are attached to {video.name}; accepted is either"
+            )
+        return video.subtitles
+    if choice is False or library.root is None or not isinstance(video.source, str):
+        return None
+    # Only beside a video that may be read itself; the name that was given counts, not that of what it links to.
+    library.resolve(video.source, video.name)
+    path = library.root / video.source
+    language = "" if choice is True else f".{choice.lower()}"
+    tagged = {name: Path(name.lower()).stem.removeprefix(path.stem.lower()) for name in _beside(path, language)}
+    ranked = [name for name in tagged if tagged[name] == language]
+    if choice is True:
+        ranked += [name for name in tagged if re.fullmatch(r"\.[a-z]{2,3}(-[a-z0-9]+)*", tagged[name])]
+    if not ranked:
+        return None
+    file = replace(video, source=library.resolve(f"{Path(video.source).parent}/{ranked[0]}", video.name))
+    content, size = library.read_head(file, MAX_FILE_BYTES)
+    if size > MAX_FILE_BYTES:
+        raise InvalidArgumentError(
+            f"the subtitle file of {video.name} has {size} bytes; at most {MAX_FILE_BYTES} bytes are accepted"
+        )
+    return content
 
 
 def choose_track(container: av.container.InputContainer, choice: Choice, name: str) -> SubtitleStream | None:
@@ -140,6 +181,19 @@ def tidy(lines: Iterable[Line]) -> tuple[Line, ...]:
             room -= len(text)
             tidied.append(Line(max(line.start, 0.0), max(line.end, line.start, 0.0), text, line.label))
     return tuple(tidied)
+
+
+def _beside(video: Path, language: str) -> list[str]:
+    """Names of subtitle files beside a video that begin as its own name does, in order."""
+    stem = video.stem.lower()
+    plain = [f"{video.stem}{language}{suffix}" for suffix in SUFFIXES]
+    found = {name for name in plain if os.path.exists(video.parent / name)}  # noqa: PTH110 - False for long names too
+    with suppress(PermissionError), machine_resources(), os.scandir(video.parent) as entries:
+        for entry in islice(entries, MAX_NEIGHBOURS):
+            name = entry.name.lower()
+            if name.startswith(stem) and name.endswith(SUFFIXES):
+                found.add(entry.name)
+    return sorted(found)
 
 
 def _words(text: str) -> str:

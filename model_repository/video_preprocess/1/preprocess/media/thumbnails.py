@@ -1,4 +1,4 @@
-"""A glance at the pictures: thumbnails of the frames that others refer to, where decoding those costs little.
+"""Thumbnails of the frames that others refer to: where the pictures change, if decoding those costs little.
 
 Packet sizes say little where the encoder spends a fixed rate on a still scene; pixels tell.
 """
@@ -15,7 +15,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from preprocess.media.change import CUT, Score, standing_out
 
 MOST_PIXELS = 1_250_000_000
-"""Frames times their pixels up to which a glance is taken: about two seconds of decoding on two cores."""
+"""Frames times their pixels up to which thumbnails are taken: about two seconds of decoding on two cores."""
 
 _WIDTH, _HEIGHT = 32, 18
 _CHANGED_CELLS = 12
@@ -27,7 +27,7 @@ _NOISE_STEPS = 2.0
 """Added to differences, in 8-bit steps: below this they are noise."""
 
 
-def glance(
+def thumbnail_score(
     container: av.container.InputContainer,
     stream: av.VideoStream,
     ticks: npt.NDArray[np.int64],

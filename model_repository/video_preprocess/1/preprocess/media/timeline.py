@@ -1,9 +1,9 @@
-"""What a container says about its video without decoding it: when each frame is shown, its kind and packet size."""
+"""The timeline of a video, read without decoding: when each frame is shown, its kind and packet size."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -16,13 +16,13 @@ from preprocess.errors import InvalidArgumentError
 from preprocess.media.change import Score, packet_score
 
 MAX_PACKETS = 10_000_000
-"""Of video: two days of 60 frames per second."""
+"""The bound on packets of video: two days of 60 frames per second."""
 _MOST_TIMES_READ = 4
 _ALWAYS_READ_BYTES = 1 << 20
 """Packets together are at most so many times as large as the file, and so much larger: tables that name the same bytes
 again and again make millions of frames of a small file."""
 _PACKET_BYTES = 8
-"""What a packet counts for beside its content; in a container it costs as much."""
+"""A packet counts for so much beside its content; in a container it costs as much."""
 _ROW = 5
 """Numbers of a packet: presentation tick, bytes, key frame, duration in ticks, shown. One array has them all, for there
 may be millions."""
@@ -69,7 +69,7 @@ class Timeline:
 
     @property
     def zero_seconds(self) -> float:
-        """What the container's clock shows when a player's shows zero."""
+        """The time of the container's clock when a player's shows zero."""
         return float(self.start_tick * self.time_base)
 
     @property
@@ -94,46 +94,71 @@ def read_timeline(
     # AVI numbers its frames in decoding order; the presentation times that FFmpeg makes of it are wrong with B-frames.
     counted = container.format.name == "avi"
     is_vp8 = stream.codec_context.codec.canonical_name == "vp8"
-    rows = array("q")
-    packets = 0
-    broken_off = ""
-    read_bytes, most_bytes = 0, _MOST_TIMES_READ * container.size + _ALWAYS_READ_BYTES
+    rows, packets, failure = array("q"), 0, None
     try:
-        for packet in container.demux(stream if track is None else (stream, track)):
-            read_bytes += packet.size + _PACKET_BYTES
-            if read_bytes > most_bytes:
-                raise InvalidArgumentError(
-                    f"{name} has {container.size} bytes, and its tables name {read_bytes} bytes of packets or more; at"
-                    f" most {most_bytes} are accepted, {_MOST_TIMES_READ} times its size and {_ALWAYS_READ_BYTES}"
-                )
-            if packet.stream is not stream:
-                if packet.size:
-                    take_words(packet)
-                continue
-            if packets % 1024 == 0:
-                interrupt()
-            if packet.is_corrupt:
-                # Cut off in the middle.
-                continue
-            packets += packet.size > 0
-            if packets > MAX_PACKETS:
-                raise InvalidArgumentError(f"{name} has more than {MAX_PACKETS} packets of video, the most accepted")
-            tick = packet.dts if counted else packet.pts
-            hidden = is_vp8 and packet.size > 0 and not bytes(packet)[0] & _VP8_SHOWN
-            if packet.size == 0 or tick is None or hidden:
-                continue
-            rows.extend((tick, packet.size, packet.is_keyframe, packet.duration or 0, not packet.is_discard))
+        for packet in _video_packets(container, stream, name, interrupt, track, take_words):
+            packets += 1
+            rows.extend(_row(packet, counted, is_vp8))
     except av.FFmpegError as error:
         if not rows:
             raise InvalidArgumentError(f"{name} cannot be read: {error.strerror}") from error
-        broken_off = f"it cannot be read to its end: {error.strerror}"
+        failure = error
     if packets < stream.frames:
-        broken_off = f"its header announces {stream.frames} frames, {packets} are there"
         # The last may be cut off in the middle; not every container's reader marks it as corrupt.
         del rows[-_ROW:]
     if not rows:
         raise InvalidArgumentError(f"{name} has a video stream without frames")
-    return replace(_arrange(rows, container, stream, name, counted), broken_off=broken_off)
+    timeline = _arrange(rows, container, stream, name, counted)
+    return replace(timeline, broken_off=_broken_off(packets, stream.frames, failure))
+
+
+def _video_packets(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    name: str,
+    interrupt: Callable[[], None],
+    track: SubtitleStream | None,
+    take_words: Callable[[av.Packet], None],
+) -> Iterator[av.Packet]:
+    """The packets of `stream` that hold something; those of `track` go to `take_words`."""
+    packets = read_bytes = 0
+    most_bytes = _MOST_TIMES_READ * container.size + _ALWAYS_READ_BYTES
+    for packet in container.demux(stream if track is None else (stream, track)):
+        read_bytes += packet.size + _PACKET_BYTES
+        if read_bytes > most_bytes:
+            raise InvalidArgumentError(
+                f"{name} has {container.size} bytes, and its tables name {read_bytes} bytes of packets or more; at"
+                f" most {most_bytes} are accepted, {_MOST_TIMES_READ} times its size and {_ALWAYS_READ_BYTES}"
+            )
+        if packet.stream is not stream:
+            if packet.size:
+                take_words(packet)
+            continue
+        if packets % 1024 == 0:
+            interrupt()
+        # A corrupt one is cut off in the middle.
+        if packet.is_corrupt or not packet.size:
+            continue
+        packets += 1
+        if packets > MAX_PACKETS:
+            raise InvalidArgumentError(f"{name} has more than {MAX_PACKETS} packets of video, the most accepted")
+        yield packet
+
+
+def _row(packet: av.Packet, counted: bool, is_vp8: bool) -> tuple[int, ...]:
+    """The numbers of a packet, `_ROW` of them; none of one that shows no frame at a known time."""
+    tick = packet.dts if counted else packet.pts
+    hidden = is_vp8 and not bytes(packet)[0] & _VP8_SHOWN
+    if tick is None or hidden:
+        return ()
+    return tick, packet.size, packet.is_keyframe, packet.duration or 0, not packet.is_discard
+
+
+def _broken_off(packets: int, announced: int, failure: av.FFmpegError | None) -> str:
+    """Why the file is taken to have gone on once; empty if it ends as it should."""
+    if packets < announced:
+        return f"its header announces {announced} frames, {packets} are there"
+    return f"it cannot be read to its end: {failure.strerror}" if failure else ""
 
 
 def _arrange(

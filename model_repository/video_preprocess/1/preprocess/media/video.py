@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import av
 
 from preprocess.errors import InvalidArgumentError
+from preprocess.media.attachment import Attachment
 from preprocess.media.frames import first_frame_size
 from preprocess.media.library import Library
 from preprocess.media.matroska import HEAD_BYTES, announced_bytes
 from preprocess.media.size import Size
 from preprocess.media.subtitles import MAX_FILE_BYTES, MAX_TRACK_PACKETS, Choice, Line, choose_track, packet_lines, tidy
-from preprocess.media.thumbnails import MOST_PIXELS, glance
+from preprocess.media.thumbnails import MOST_PIXELS, thumbnail_score
 from preprocess.media.timeline import Timeline, read_timeline
-from preprocess.request.messages import Attachment
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +67,14 @@ def open_video(
     return Video(attachment, timeline, first_frame_size(library, attachment), lines)
 
 
-def look_closer(video: Video, library: Library, interrupt: Callable[[], None]) -> Video:
+def read_thumbnails(video: Video, library: Library, interrupt: Callable[[], None]) -> Video:
     """Takes the changes of the picture from the pictures where that costs little; else those of the packets stay."""
     timeline = video.timeline
     if timeline.counted or len(timeline) * video.size.height * video.size.width > MOST_PIXELS:
         return video
     with library.open_video(video.attachment) as (container, stream):
         try:
-            changes = glance(container, stream, timeline.ticks, interrupt)
+            changes = thumbnail_score(container, stream, timeline.ticks, interrupt)
         except av.FFmpegError:
             # Whether what is damaged is looked at at all is not decided yet.
             return video

@@ -8,33 +8,35 @@ from itertools import islice
 
 from preprocess.media.subtitles import Line
 from preprocess.plan.prompt import PromptWriter
-from preprocess.plan.selection import Look
+from preprocess.plan.selection import Selection
 from preprocess.request.options import VideoOptions
 from preprocess.sampling.spread import spread_order
 
 CONTEXT_SHARE = 1 / 4
-"""Of the context, at most this for the lines of all videos."""
+"""The share of the context that the lines of all videos get at most."""
 
 _COUNTED_AT_ONCE = 256
 
 
-def with_lines(looks: Sequence[Look], options: VideoOptions, context_length: int, writer: PromptWriter) -> list[Look]:
-    """The looks with the lines of their videos; each video has the same share of the budget."""
-    spoken = [look for look in looks if look.video is not None and look.video.lines]
+def with_lines(
+    selections: Sequence[Selection], options: VideoOptions, context_length: int, writer: PromptWriter
+) -> list[Selection]:
+    """The selections with the lines of their videos; each video has the same share of the budget."""
+    spoken = [selection for selection in selections if selection.video is not None and selection.video.lines]
     max_tokens = int(context_length * CONTEXT_SHARE) // max(len(spoken), 1)
-    return [_with_lines(look, options, max_tokens, writer) for look in looks]
+    return [_with_lines(selection, options, max_tokens, writer) for selection in selections]
 
 
-def _with_lines(look: Look, options: VideoOptions, max_tokens: int, writer: PromptWriter) -> Look:
-    if look.video is None:
-        return look
-    start, end = options.start or 0.0, look.video.timeline.end_seconds
+def _with_lines(selection: Selection, options: VideoOptions, max_tokens: int, writer: PromptWriter) -> Selection:
+    if selection.video is None:
+        return selection
+    start, end = options.start or 0.0, selection.video.timeline.end_seconds
     if options.end is not None:
         end = min(options.end, end)
-    lines = [line for line in look.video.lines if line.end >= start and line.start <= end]
+    lines = [line for line in selection.video.lines if line.end >= start and line.start <= end]
     fitting = _thinned(lines, max_tokens, writer)
-    medium = replace(look.medium, lines=tuple(fitting))
-    return replace(look, medium=medium, lines_left_out=len(lines) - len(fitting))
+    medium = replace(selection.medium, lines=tuple(fitting))
+    return replace(selection, medium=medium, lines_left_out=len(lines) - len(fitting))
 
 
 def _thinned(lines: Sequence[Line], max_tokens: int, writer: PromptWriter) -> list[Line]:

@@ -1,4 +1,4 @@
-"""What a request would look at, told to who asks for nothing more: the plan, and where each video changes."""
+"""The overview: the plan, and where each video changes, for a request that asks for nothing more."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from preprocess.media.change import CUT
 from preprocess.media.timeline import Timeline
+from preprocess.media.video import Video
 from preprocess.plan.plan import Plan
-from preprocess.plan.selection import Video
 from preprocess.settings import Settings
 
 CHANGE_BINS = 512
@@ -31,8 +31,8 @@ def overview(plan: Plan, settings: Settings) -> dict[str, Any]:
     """
     summary = plan.summary(settings)
     media = [
-        medium if look.video is None else {**medium, **_changes(look.video.timeline), "pauses": _pauses(look.video)}
-        for medium, look in zip(summary["media"], plan.looks, strict=True)
+        medium if video is None else {**medium, **_changes(video.timeline), "pauses": _pauses(video)}
+        for medium, video in zip(summary["media"], (shown.video for shown in plan.selections), strict=True)
     ]
     return {
         "prompt_tokens": summary["prompt_tokens"],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,19 @@ import numpy.typing as npt
 from transformers import AutoTokenizer
 
 from preprocess.errors import InvalidArgumentError
+from preprocess.media.attachment import Kind
 from preprocess.media.subtitles import Line
 from preprocess.plan.positions import VisualRun, mrope_positions
-from preprocess.request.messages import Kind, Message, Text
+from preprocess.plan.tokens import Tokens
+from preprocess.request.messages import Message, Text
 from preprocess.settings import TokenIds
+from preprocess.turns import Turns
+from preprocess.workers.heap import return_free_memory
 
 
 @dataclass(frozen=True)
 class PromptMedium:
-    """What the prompt says of a video or an image: when its temporal patches are shown, and their size in tokens."""
+    """A video or an image as the prompt shows it: the times of its temporal patches, and their size in tokens."""
 
     kind: Kind
     rows: int
@@ -32,7 +37,7 @@ class PromptMedium:
     timestamps: tuple[float, ...] = ()
     """Seconds, one per temporal patch; none for an image, which is one temporal patch."""
     lines: tuple[Line, ...] = ()
-    """What is said among the temporal patches, in order."""
+    """The lines that stand among the temporal patches, in order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +69,12 @@ class PromptWriter:
         self._control_tokens = [t.content for t in self._tokenizer.added_tokens_decoder.values() if t.special]
         self._control_token = re.compile("|".join(map(re.escape, self._control_tokens)))
         # Called directly, it works for several threads at once: transformers would change its settings in each call.
-        self._encoder = self._tokenizer.backend_tokenizer
-        self._encoder.no_truncation()
-        self._encoder.no_padding()
+        encoder = self._tokenizer.backend_tokenizer
+        encoder.no_truncation()
+        encoder.no_padding()
+        added = self._tokenizer.added_tokens_decoder.values()
+        self._tokens = Tokens(encoder, longest_added=max(len(token.content) for token in added))
+        self._turns = Turns()
 
     def check_text(self, messages: Sequence[Message]) -> None:
         """Raises InvalidArgumentError if a text contains one of the tokens that give a prompt its structure."""
@@ -78,6 +86,30 @@ class PromptWriter:
                     raise InvalidArgumentError(
                         f"the text of message {index} contains the control token {token}; text without it is accepted"
                     )
+
+    def check_length(
+        self, messages: Sequence[Message], context_length: int, owner: str, interrupt: Callable[[], None]
+    ) -> None:
+        """Raises InvalidArgumentError if a long text alone has more tokens than the context; counts no more of them.
+
+        The long texts of an owner are counted one after the other. Calls `interrupt` now and then.
+        """
+        text = self._render(messages)
+        if not self._tokens.is_long(text):
+            return
+        with self._turns.of(owner, interrupt):
+            try:
+                tokens = 0
+                for ids in self._tokens.pieces(text):
+                    interrupt()
+                    tokens += len(ids)
+                    if tokens > context_length:
+                        raise InvalidArgumentError(
+                            f"the prompt has more than {context_length} tokens, of text alone;"
+                            f" fewer than the context length of {context_length} are accepted"
+                        )
+            finally:
+                return_free_memory()
 
     def write(self, messages: Sequence[Message], media: Sequence[PromptMedium]) -> Prompt:
         """The prompt of a conversation whose attachments are, in order, `media`.
@@ -94,19 +126,18 @@ class PromptWriter:
                 f"the chat template writes {len(written)} videos and images for {len(media)} attached, or reorders them"
             )
         text = re.sub(pattern, lambda pad: self._placeholder(pad.group(), next(shown)), text)
-        (encoding,) = self._encoder.encode_batch([text])
-        compact = np.array(encoding.ids, np.int32)
+        compact = np.fromiter(chain.from_iterable(self._tokens.pieces(text)), np.int32)
         return _expand(compact, list(self._pads), media)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return list(map(len, self._encoder.encode_batch(list(texts))))
+        return self._tokens.count(texts)
 
     def timestamp_text(self, seconds: float) -> str:
-        """What stands in the prompt for a temporal patch, its visual tokens written as one pad."""
+        """The text that stands in the prompt for a temporal patch, its visual tokens written as one pad."""
         return f"<{seconds:.1f} seconds>{self._video_frame}"
 
     def line_text(self, line: Line) -> str:
-        """What stands in the prompt for a line; a control token in it, which would be obeyed, is a blank."""
+        """The text that stands in the prompt for a line; a control token in it, which would be obeyed, is a blank."""
         return f"<{line.start:.1f} seconds>{line.label}: {self._control_token.sub(' ', line.text)}\n"
 
     def _placeholder(self, pad: str, medium: PromptMedium) -> str:

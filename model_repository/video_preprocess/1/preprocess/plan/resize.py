@@ -1,4 +1,4 @@
-"""How large pictures become, and the resizing: pixel for pixel what transformers' processors do."""
+"""The sizes that pictures get, and the resizing: pixel for pixel what transformers' processors do."""
 
 from __future__ import annotations
 

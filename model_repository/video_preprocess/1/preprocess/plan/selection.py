@@ -1,4 +1,4 @@
-"""Looks: what is shown of one video or image, at which size. Decided without decoding it."""
+"""Selections: which frames of a video or image the model is shown, at which size. Decided without decoding it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.errors import InvalidArgumentError
+from preprocess.media.attachment import Attachment
 from preprocess.media.size import Size
 from preprocess.media.video import Video
 from preprocess.plan.prompt import PromptMedium
 from preprocess.plan.resize import image_size, video_size
-from preprocess.request.messages import Attachment
 from preprocess.request.options import VideoOptions
 from preprocess.sampling.mentions import mentioned_times
 from preprocess.sampling.samplers import SAMPLERS, FrameIndices, SamplingBounds
@@ -24,8 +24,8 @@ LEAST_TOKENS_PER_FRAME = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """What the model is shown of an attachment. `video` and `indices` are None for an image."""
+class Selection:
+    """The part of an attachment that the model is shown. `video` and `indices` are None for an image."""
 
     attachment: Attachment
     size: Size
@@ -34,7 +34,7 @@ class Look:
     video: Video | None = None
     indices: FrameIndices | None = None
     lines_left_out: int = 0
-    """Of those that `medium` would show if there were room."""
+    """Subtitle lines that `medium` would show if there were room."""
 
     @property
     def temporal_patches(self) -> int:
@@ -44,22 +44,22 @@ class Look:
     def tokens(self) -> int:
         return self.temporal_patches * self.medium.rows * self.medium.columns
 
-    def after(self, temporal_patches: int, patching: Patching) -> Look:
-        """What is left of it after so many temporal patches, fewer than it has."""
+    def after(self, temporal_patches: int, patching: Patching) -> Selection:
+        """The rest of it after so many temporal patches, fewer than it has."""
         if self.indices is None or not temporal_patches:
             return self
         medium = replace(self.medium, timestamps=self.medium.timestamps[temporal_patches:])
         return replace(self, medium=medium, indices=self.indices[temporal_patches * patching.frames :])
 
 
-def look_at_image(attachment: Attachment, original: Size, settings: Settings) -> Look:
+def select_image(attachment: Attachment, original: Size, settings: Settings) -> Selection:
     """`original` is its upright size."""
     size = _named(attachment, lambda: image_size(original, settings.image, settings.patching))
     side = settings.patching.token_pixels
-    return Look(attachment, size, PromptMedium("image", size.height // side, size.width // side))
+    return Selection(attachment, size, PromptMedium("image", size.height // side, size.width // side))
 
 
-def look_at_video(
+def select_video(
     video: Video,
     options: VideoOptions,
     settings: Settings,
@@ -67,7 +67,7 @@ def look_at_video(
     question: str = "",
     max_tokens: int | None = None,
     max_temporal_patches: int | None = None,
-) -> Look:
+) -> Selection:
     """Chooses frames and their size; the adaptive sampler gives the times that `question` names frames of their own.
 
     `max_tokens` bounds the visual tokens of the video, beside the options' bounds. Without bounds their number and size
@@ -102,7 +102,7 @@ def look_at_video(
     side = patching.token_pixels
     timestamps = _timestamps(timeline.seconds[indices], patching)
     medium = PromptMedium("video", size.height // side, size.width // side, timestamps)
-    return Look(video.attachment, size, medium, video, indices)
+    return Selection(video.attachment, size, medium, video, indices)
 
 
 def _timestamps(seconds: npt.NDArray[np.float64], patching: Patching) -> tuple[float, ...]:

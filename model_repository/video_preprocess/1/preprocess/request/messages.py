@@ -6,35 +6,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from preprocess.errors import InvalidArgumentError, shown
+from preprocess.media.attachment import Attachment, Kind
 
-Kind = Literal["video", "image"]
 ROLES = ("system", "user", "assistant")
 MAX_PARTS = 4096
 """Messages and their parts together."""
 
 
 @dataclass(frozen=True)
-class Attachment:
-    """A video or an image; `name` is what errors call it."""
-
-    kind: Kind
-    name: str
-    source: bytes | str | Path
-    """Encoded bytes, a path below the media root, or (Path) a file that was found already."""
-    subtitles: bytes | None = None
-    """A subtitle file that came with a video."""
-
-    def __repr__(self) -> str:
-        return f"Attachment({self.name})"
-
-
-@dataclass(frozen=True)
 class Attachments:
-    """What came with a request, by index: videos are those of `video`, then those of `video_uri`."""
+    """The media that came with a request, by index: videos are those of `video`, then those of `video_uri`."""
 
     videos: tuple[Attachment, ...]
     images: tuple[Attachment, ...]

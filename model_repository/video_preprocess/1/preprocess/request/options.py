@@ -1,10 +1,10 @@
-"""`video_options`: what a request may say about how its videos are looked at."""
+"""`video_options`: how a request wants its videos to be looked at."""
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from preprocess.errors import InvalidArgumentError, shown
@@ -36,74 +36,64 @@ class VideoOptions:
     subtitles: Choice = True
 
 
+@dataclass(frozen=True)
+class _Bound:
+    """The values of one option that are accepted, in words and in code."""
+
+    words: str
+    accepts: Callable[[Any], bool]
+
+
+def _integer(most: int) -> _Bound:
+    return _Bound(
+        f"an integer of at least 1 and at most {most} is accepted",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most,
+    )
+
+
+def _is_number(value: Any) -> bool:
+    """A JSON number may be an integer of any size, or (Python accepts them) NaN and Infinity."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12
+
+
+def _is_choice(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, str) and _LANGUAGE.fullmatch(value) is not None)
+
+
+_SECONDS = _Bound("a number at least 0 is accepted", lambda value: _is_number(value) and value >= 0)
+_BOUNDS = {
+    "sampler": _Bound(f"accepted are {', '.join(SAMPLERS)}", lambda value: value in list(SAMPLERS)),
+    "fps": _Bound(
+        f"a number above 0 and at most {MAX_FPS} is accepted",
+        lambda value: _is_number(value) and 0 < value <= MAX_FPS,
+    ),
+    "min_frames": _integer(MAX_FRAMES),
+    "max_frames": _integer(MAX_FRAMES),
+    "max_tokens_per_frame": _integer(MAX_TOKENS),
+    "max_video_tokens": _integer(MAX_TOKENS),
+    "context_length": _integer(MAX_TOKENS),
+    "start": _SECONDS,
+    "end": _SECONDS,
+    "subtitles": _Bound("true, false or a language tag is accepted", _is_choice),
+}
+
+
 def parse_video_options(options: Any) -> VideoOptions:
     """Checks names, types and ranges; raises InvalidArgumentError with what is accepted."""
     if not isinstance(options, dict):
         raise InvalidArgumentError(f"video_options is {shown(options)}; a JSON object is accepted")
-    accepted = [field.name for field in fields(VideoOptions)]
     for name in options:
-        if name not in accepted:
+        if name not in _BOUNDS:
             raise InvalidArgumentError(
-                f"video_options has the unknown key {shown(name)}; accepted are {', '.join(accepted)}"
+                f"video_options has the unknown key {shown(name)}; accepted are {', '.join(_BOUNDS)}"
             )
     given = {name: value for name, value in options.items() if value is not None}
-    if "sampler" in given and given["sampler"] not in list(SAMPLERS):
-        raise InvalidArgumentError(
-            f"video_options.sampler is {shown(given['sampler'])}; accepted are {', '.join(SAMPLERS)}"
-        )
-    if "fps" in given:
-        _check_number(given, "fps", above=0, at_most=MAX_FPS)
-    for name in ("start", "end"):
-        if name in given:
-            _check_number(given, name, at_least=0)
-    for name, at_most in (
-        ("min_frames", MAX_FRAMES),
-        ("max_frames", MAX_FRAMES),
-        ("max_tokens_per_frame", MAX_TOKENS),
-        ("max_video_tokens", MAX_TOKENS),
-        ("context_length", MAX_TOKENS),
-    ):
-        if name in given:
-            _check_integer(given, name, at_most=at_most)
-    subtitles = given.get("subtitles", True)
-    if not isinstance(subtitles, bool) and not (isinstance(subtitles, str) and _LANGUAGE.fullmatch(subtitles)):
-        raise InvalidArgumentError(
-            f"video_options.subtitles is {shown(subtitles)}; true, false or a language tag is accepted"
-        )
-    parsed = VideoOptions(**given)
+    for name, bound in _BOUNDS.items():
+        if name in given and not bound.accepts(given[name]):
+            raise InvalidArgumentError(f"video_options.{name} is {shown(given[name])}; {bound.words}")
     for low, high in (("min_frames", "max_frames"), ("start", "end")):
         if low in given and high in given and given[low] > given[high]:
             raise InvalidArgumentError(
                 f"video_options.{low} is {given[low]}, more than {high}, {given[high]}; at most as much is accepted"
             )
-    return parsed
-
-
-def _check_number(
-    options: dict[str, Any],
-    name: str,
-    *,
-    above: float = -math.inf,
-    at_least: float = -math.inf,
-    at_most: float = math.inf,
-) -> None:
-    value = options[name]
-    bounds = [
-        f"{word} {bound}"
-        for word, bound in (("above", above), ("at least", at_least), ("at most", at_most))
-        if math.isfinite(bound)
-    ]
-    # A JSON number may be an integer of any size, or (Python accepts them) NaN and Infinity.
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12
-    if not number or not above < value or not at_least <= value <= at_most:
-        raise InvalidArgumentError(
-            f"video_options.{name} is {shown(value)}; a number {' and '.join(bounds)} is accepted"
-        )
-
-
-def _check_integer(options: dict[str, Any], name: str, *, at_most: int) -> None:
-    value = options[name]
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= at_most:
-        raise InvalidArgumentError(
-            f"video_options.{name} is {shown(value)}; an integer of at least 1 and at most {at_most} is accepted"
-        )
+    return VideoOptions(**given)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from preprocess.errors import InvalidArgumentError, shown
-from preprocess.request.messages import Attachment, Message, Text, attach, parse_messages, question
+from preprocess.media.attachment import Attachment
+from preprocess.request.messages import Message, Text, attach, parse_messages, question
 from preprocess.request.options import VideoOptions, parse_video_options
 
 MAX_SALT_CHARACTERS = 128
@@ -20,7 +21,7 @@ class Limits:
 
     max_attachments: int
     max_text_bytes: int = 4 << 20
-    """Of all texts together: the question, messages and options."""
+    """All texts together: the question, messages and options."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Inputs:
     look: object = False
     """Only tell what would be looked at."""
     cache_salt: object = ""
-    """Whose request it is; empty: everybody's."""
+    """The owner of the request; empty: everybody."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Request:
 
     @property
     def question(self) -> str:
-        """What the user says, all turns together."""
+        """The words of the user, all turns together."""
         parts = [part for message in self.messages if message.role == "user" for part in message.parts]
         return "\n".join(part.text for part in parts if isinstance(part, Text))
 

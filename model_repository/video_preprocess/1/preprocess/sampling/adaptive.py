@@ -21,10 +21,10 @@ from preprocess.sampling.spread import spread_order
 
 EVENT_SHARE = 0.5
 OTHERS_SHARE = 0.25
-"""Of the frames for events, at least this for what is no cut: an hour of fast cuts would take them all."""
+"""The least share of the frames for events that go to what is no cut: an hour of fast cuts would take them all."""
 BEFORE_SHARE = 0.125
 FOCUS_SHARE = 0.5
-"""Of all frames, at most this many for times that the question names, before anything else is given out."""
+"""The largest share of all frames for times that the question names, given out before anything else."""
 FOCUS_FPS = 4.0
 STANDS_OUT = 1.0
 """A change below this score is nothing to look at."""

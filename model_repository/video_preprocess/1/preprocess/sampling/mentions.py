@@ -6,16 +6,19 @@ Every time in the text is found first, be it a clock's or a length; the words ar
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
+from typing import Literal
 
 AROUND_SECONDS = 5.0
 """How much is looked at on either side of a moment that is named."""
 MOST_CHARACTERS = 2000
-"""Of a longer text its end is read: searching takes time that grows with the square of the text."""
+"""The end of a longer text is read: searching takes time that grows with the square of the text."""
 
 _QUESTIONS = 16
-"""Whose times are kept, as found."""
+"""Questions whose times are kept."""
 
 _SECONDS_PER = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒", "秒钟"), 1),
@@ -80,55 +83,65 @@ def mentioned_times(text: str, duration: float) -> Mentions:
     """
     spans: list[Span] = []
     moments: list[float] = []
-    for named in _named(text[-MOST_CHARACTERS:]):
-        start, end = named.span.start, named.span.end
-        if named.from_end:
-            spans.append(Span(duration - end, duration))
-        elif named.by_itself and start == end:
-            moments.append(start)
-            spans.append(Span(start - AROUND_SECONDS, end + AROUND_SECONDS))
-        else:
-            spans.append(named.span)
+    for time in _times(text[-MOST_CHARACTERS:]):
+        start, end = time.span.start, time.span.end
+        match time.kind:
+            case "named" if start == end:
+                moments.append(start)
+                spans.append(Span(start - AROUND_SECONDS, end + AROUND_SECONDS))
+            case "named" | "range":
+                spans.append(time.span)
+            case "from start":
+                spans.append(Span(0, end))
+            case "from end":
+                spans.append(Span(duration - end, duration))
+            case "length":
+                pass
     return Mentions(_joined(spans, duration), tuple(moment for moment in moments if moment <= duration))
 
 
 @dataclass(frozen=True)
-class _Named:
-    """A time in a text, whatever video it is about."""
+class _Time:
+    """A time in a text, whatever video it is about. A bare "length" names no time of it."""
 
     span: Span
-    from_end: bool = False
-    """A length before the end of the video."""
-    by_itself: bool = False
-    """No words make a span of it: it may be a moment."""
+    kind: Literal["named", "range", "from start", "from end", "length"]
+    joined: bool = False
+    """The words up to the next time make a range of the two."""
 
 
 @lru_cache(maxsize=_QUESTIONS)
-def _named(text: str) -> tuple[_Named, ...]:
+def _times(text: str) -> tuple[_Time, ...]:
     """The times of a text. Kept, for a request may look at hundreds of videos, and at each again until all fit."""
-    times = list(_TIME.finditer(text))
-    found: list[_Named] = []
-    consumed = False
-    for match, following in zip(times, [*times, None][1:], strict=True):
-        if consumed:
-            consumed = False
-            continue
-        before, after = text[: match.start()], text[match.end() :]
-        between = text[match.end() : following.start()] if following else ""
-        if following and (_RANGE.fullmatch(between) or (_AND.fullmatch(between) and _BETWEEN.search(before))):
-            found.append(_Named(Span(_span(match).start, _span(following).end)))
-            consumed = True
-        elif _FROM_END.search(before):
-            found.append(_Named(_span(match), from_end=True))
-        elif _FROM_START.search(before):
-            found.append(_Named(Span(0, _span(match).end)))
-        elif not match["length"] or _AT.search(before) or _MARK.match(after):
-            found.append(_Named(_span(match), by_itself=True))
-    return tuple(found)
+    found = list(_TIME.finditer(text))
+    return tuple(_ranges([_time(text, match, next_) for match, next_ in zip_longest(found, found[1:])]))
+
+
+def _time(text: str, match: re.Match[str], following: re.Match[str] | None) -> _Time:
+    before, after = text[: match.start()], text[match.end() :]
+    joined = following is not None and _joins(before, text[match.end() : following.start()])
+    span = _span(match)
+    if _FROM_END.search(before):
+        return _Time(span, "from end", joined)
+    if _FROM_START.search(before):
+        return _Time(span, "from start", joined)
+    named = not match["length"] or _AT.search(before) or _MARK.match(after)
+    return _Time(span, "named" if named else "length", joined)
+
+
+def _joins(before: str, between: str) -> bool:
+    """Whether the words make a range: "1:00 to 2:00", "between 1:00 and 2:00"."""
+    return bool(_RANGE.fullmatch(between) or (_AND.fullmatch(between) and _BETWEEN.search(before)))
+
+
+def _ranges(times: Iterable[_Time]) -> Iterator[_Time]:
+    rest = iter(times)
+    for time in rest:
+        yield _Time(Span(time.span.start, next(rest).span.end), "range") if time.joined else time
 
 
 def _span(match: re.Match[str]) -> Span:
-    """What a time means by itself, in seconds: a moment, or for "the 25th minute" all of it."""
+    """The meaning of a time by itself, in seconds: a moment, or for "the 25th minute" all of it."""
     if match["minutes"]:
         moment = int(match["hours"] or 0) * 3600 + int(match["minutes"]) * 60 + float(match["seconds"])
     elif unit := match["nth_unit"] or match["english_unit"]:

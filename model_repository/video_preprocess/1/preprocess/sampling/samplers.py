@@ -26,7 +26,7 @@ class SamplingBounds:
     start_seconds: float | None = None
     end_seconds: float | None = None
     focus: Mentions = NOTHING_NAMED
-    """What the question names: times that get frames of their own."""
+    """The times that the question names, which get frames of their own."""
 
 
 FrameIndices = npt.NDArray[np.int64]

@@ -1,7 +1,9 @@
-"""How much processor time a task on a file may take: what its size and its pictures account for, on a slow machine.
+"""The processor time and memory that a task on a file may take: what its size and its pictures account for.
 
-A task has `base` seconds for whatever it is, and more for every byte that is read and every pixel that is decoded. So a
-small file never takes long, hours of large pictures may, and nothing takes more than the ceiling.
+A task has `base` seconds for whatever it is, and more for every byte that is read and every pixel that is decoded on a
+slow machine. So a small file never takes long, hours of large pictures may, and nothing takes more than the ceiling.
+
+It begins with `FIRST_BYTES` of memory. One that needs more says so, and is done again once there is so much.
 """
 
 from __future__ import annotations
@@ -23,9 +25,21 @@ DECODED_PIXELS_PER_SECOND = 10_000_000
 """HEVC of 10 bits in software on one slow core has three times as many."""
 _LEAST_PIXELS = 100_000
 """As many as a small picture counts for: each costs something, however small."""
+FIRST_BYTES = 256 << 20
+"""Enough for a video in Full HD, and for an image of 16 million pixels."""
+MORE = 4
+"""A task that runs out of memory without having known gets so many times as much."""
 
 
-def look_seconds(base: int, file_bytes: int) -> int:
+class NeedsMemoryError(Exception):
+    """Ends a task that needs more memory than it was given."""
+
+    def __init__(self, needed_bytes: int) -> None:
+        super().__init__(needed_bytes)
+        self.needed_bytes = needed_bytes
+
+
+def reading_seconds(base: int, file_bytes: int) -> int:
     """For opening a file and reading its packets, thumbnails included."""
     return base + file_bytes // READ_BYTES_PER_SECOND
 
@@ -35,7 +49,7 @@ def sound_seconds(base: int, file_bytes: int) -> int:
 
 
 def image_seconds(base: int, file_bytes: int, pixels: int) -> int:
-    return look_seconds(base, file_bytes) + math.ceil(pixels / DECODED_PIXELS_PER_SECOND)
+    return reading_seconds(base, file_bytes) + math.ceil(pixels / DECODED_PIXELS_PER_SECOND)
 
 
 def frames_seconds(base: int, timeline: Timeline, indices: npt.NDArray[np.int64], size: Size) -> int:
@@ -50,7 +64,7 @@ def decoded_frames(timeline: Timeline, indices: npt.NDArray[np.int64]) -> int:
         return int(timeline.decode_ranks.max()) + 1
     wanted = np.unique(indices)
     entries = entry_points(timeline.key_frames)[wanted]
-    # From frame 0, which is none, if a stretch begins at no key frame.
+    # From frame 0, which is none, if a segment begins at no key frame.
     starts = np.where(timeline.key_frames[entries], timeline.decode_ranks[entries], 0)
     lengths = timeline.decode_ranks[wanted] - starts + 1
     longest: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""What the stage and its workers say to each other: JSON objects, with bytes and an open file beside them if need be.
+"""Messages between the stage and its workers: JSON objects, with bytes and an open file beside them if need be.
 
 Nothing that a worker says is trusted: no pickles, and bounded lengths.
 """

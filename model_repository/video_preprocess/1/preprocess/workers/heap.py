@@ -6,7 +6,7 @@ import ctypes
 
 LARGE_BYTES = 1 << 20
 
-# Of glibc's malloc.h.
+# From glibc's malloc.h.
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
@@ -21,3 +21,9 @@ def return_large_memory() -> None:
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
         mallopt(_M_ARENA_MAX, 1)
+
+
+def return_free_memory() -> None:
+    """Gives back to the system what the heap keeps of small allocations, after work that made very many."""
+    if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        malloc_trim(0)

@@ -1,4 +1,4 @@
-"""What this machine, or the container that it is to the stage, has to give: cores, memory and file handles."""
+"""The cores, memory and file handles of this machine, or of the container that it is to the stage."""
 
 from __future__ import annotations
 

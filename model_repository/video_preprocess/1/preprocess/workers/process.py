@@ -25,19 +25,19 @@ import numpy as np
 
 from preprocess.errors import RequestError
 from preprocess.images.images import decode_image, read_image_size
-from preprocess.media.frames import Picture, decode_distinct_frames
+from preprocess.media.attachment import Attachment
+from preprocess.media.frames import FrameDecoder, Picture
 from preprocess.media.library import Library
 from preprocess.media.sound import Samples, decode_sound
 from preprocess.media.subtitles import read_subtitles
-from preprocess.media.video import look_closer, open_video
-from preprocess.request.messages import Attachment
+from preprocess.media.video import open_video, read_thumbnails
+from preprocess.workers.allowance import MORE, NeedsMemoryError
 from preprocess.workers.channel import SLOTS, Exchange, Message
-from preprocess.workers.needs import MORE, NeedsMemoryError
 from preprocess.workers.serialise import pack_video, unpack_video
 
 ALIVE_SECONDS = 0.5
 _UNTOUCHED_BYTES = 256 << 20
-"""Of memory that is asked for and hardly used: the stacks of a codec's threads."""
+"""Memory that is asked for and hardly used: the stacks of a codec's threads."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -186,13 +186,13 @@ class Courier:
         self._heard = time.monotonic()
 
 
-def _look(task: Message, attachment: Attachment, library: Library, courier: Courier) -> bytes:
-    """Everything that is known of a video before it is decoded."""
+def _video(task: Message, attachment: Attachment, library: Library, courier: Courier) -> bytes:
+    """All that is known of a video before it is decoded."""
     values = task.values
     track = False if task.content else values["subtitles"]
     video = open_video(attachment, library, courier.is_alive, subtitles=track)
-    if values["closer"]:
-        video = look_closer(video, library, courier.is_alive)
+    if values["thumbnails"]:
+        video = read_thumbnails(video, library, courier.is_alive)
     if task.content:
         video = video.with_lines(read_subtitles(task.content, f"the subtitle file of {attachment.name}"))
     return pack_video(video)
@@ -201,7 +201,7 @@ def _look(task: Message, attachment: Attachment, library: Library, courier: Cour
 def _frames(task: Message, attachment: Attachment, library: Library, courier: Courier) -> bytes:
     video = unpack_video(task.content, attachment)
     indices = np.array(task.values["indices"], np.int64)
-    for index, picture in decode_distinct_frames(library, attachment, video.timeline, indices, courier.is_alive):
+    for index, picture in FrameDecoder(library, attachment, video.timeline, courier.is_alive).distinct_frames(indices):
         courier.send_picture(index, picture)
     return b""
 
@@ -223,7 +223,7 @@ def _image(task: Message, attachment: Attachment, library: Library, courier: Cou
 
 
 _TASKS: dict[str, Callable[[Message, Attachment, Library, Courier], bytes]] = {
-    "look": _look,
+    "video": _video,
     "frames": _frames,
     "sound": _sound,
     "image_size": _image_size,

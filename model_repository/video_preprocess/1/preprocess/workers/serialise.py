@@ -1,4 +1,4 @@
-"""What is known of a video as bytes: to be remembered, and to be sent between the stage and its workers."""
+"""All that is known of a video, as bytes: for the cache, and between the stage and its workers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from fractions import Fraction
 
 import numpy as np
 
+from preprocess.media.attachment import Attachment
 from preprocess.media.size import Size
 from preprocess.media.subtitles import Line
 from preprocess.media.timeline import Timeline
 from preprocess.media.video import Video
-from preprocess.request.messages import Attachment
 
 _ARRAYS = ("ticks", "key_frames", "packet_bytes", "decode_ranks", "changes")
 

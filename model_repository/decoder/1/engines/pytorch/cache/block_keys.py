@@ -1,4 +1,4 @@
-"""What a sequence's tokens stand for: what the prefix cache compares."""
+"""Keys of a sequence's blocks: the prefix cache compares them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ WIDTH = 8
 
 
 def root(cache_salt: str) -> bytes:
-    """What all names of an owner's blocks follow from; it is never the name of a block itself."""
+    """All names of an owner's blocks follow from it; it is never the name of a block itself."""
     return hashlib.blake2b(cache_salt.encode(), digest_size=16, person=b"cache_salt").digest() if cache_salt else b""
 
 
-class Content:
+class BlockKeys:
     """Rows int32 [tokens, 8], and a name for each full block that follows from its owner and all rows up to its end.
 
     Two tokens with the same row and the same rows before them have the same keys and values.
@@ -45,7 +45,7 @@ class Content:
         self._tokens += 1
 
     def name(self, block: int) -> bytes:
-        """Of its full block with this index; the owner's root stands before the first."""
+        """The name of the full block with this index; the owner's root stands before the first."""
         while len(self._names) <= block:
             rows = self.rows(len(self._names), self._block_size)
             before = self._names[-1] if self._names else self._root

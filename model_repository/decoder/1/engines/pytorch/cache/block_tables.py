@@ -1,4 +1,4 @@
-"""Where the sequences' blocks lie, on the device: what attention by table reads."""
+"""The sequences' blocks on the device, as attention by table reads them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from engines.pytorch.transfer import to_device
 
 @dataclass(frozen=True)
 class TableContext:
-    """What the first tokens of a batch see, a token of each sequence.
-
-    tables: int32 [rows, blocks of the longest sequence], numbers of blocks in the flat cache
-    rows: int64 [sequences], each one's row in `tables`
-    lengths: int64 [sequences], tokens that it sees, itself included; at least 1
-    block_size: tokens
-    """
+    """The contexts of the first tokens of a batch, a token of each sequence."""
 
     tables: torch.Tensor
+    """int32 [rows, blocks of the longest sequence], numbers of blocks in the flat cache."""
     rows: torch.Tensor
+    """int64 [sequences], each one's row in `tables`."""
     lengths: torch.Tensor
+    """int64 [sequences], tokens that it sees, itself included; at least 1."""
     block_size: int
+    """Tokens."""
 
     @property
     def slots(self) -> torch.Tensor:

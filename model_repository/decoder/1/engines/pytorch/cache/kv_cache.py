@@ -7,20 +7,17 @@ from pathlib import Path
 import torch
 
 from engines.checkpoint import ModelConfig
-from engines.pytorch.model.layer_cache import FloatStates, Int8States, KeptStates
+from engines.pytorch.cache.layer_cache import FloatLayerCache, Int8LayerCache, LayerCache
 
-# What a CPU keeps at most when no number is set: one conversation of the longest published context.
+# A CPU keeps at most so many when no number is set: one conversation of the longest published context.
 MAX_CPU_TOKENS = 262_144
-# Of the memory that is free at start; the rest is for activations, and on a CPU for the other stages.
+# Shares of the memory that is free at start; the rest is for activations, and on a CPU for the other stages.
 CPU_SHARE = 0.5
 GPU_SHARE = 0.85
 
 
 class KVCache:
-    """Keys and values of every layer, in blocks of `block_size` tokens: keys[layer], values[layer].
-
-    dtype: what is computed with; kept: what is kept, another floating type or int8.
-    """
+    """Keys and values of every layer, in blocks of `block_size` tokens: keys[layer], values[layer]."""
 
     def __init__(
         self,
@@ -31,6 +28,7 @@ class KVCache:
         dtype: torch.dtype,
         kept: torch.dtype,
     ) -> None:
+        """dtype: the computed precision; kept: the cache's own, another floating type or int8."""
         self.block_size = block_size
         # One for the values, and in 8 bits one for their scales: [2, layers, kv heads, slots, values or scales].
         self._memory = [
@@ -58,9 +56,9 @@ def _kept_per_head(config: ModelConfig, kept: torch.dtype) -> list[tuple[int, to
     return [*values, (1, torch.float16)] if kept == torch.int8 else values
 
 
-def _states(memory: tuple[torch.Tensor, ...], dtype: torch.dtype) -> KeptStates:
+def _states(memory: tuple[torch.Tensor, ...], dtype: torch.dtype) -> LayerCache:
     values, *scales = memory
-    return Int8States(values, scales[0], dtype) if scales else FloatStates(values, dtype)
+    return Int8LayerCache(values, scales[0], dtype) if scales else FloatLayerCache(values, dtype)
 
 
 def choose_cache_tokens(config: ModelConfig, device: torch.device, kept: torch.dtype) -> int:

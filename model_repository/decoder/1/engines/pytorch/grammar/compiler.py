@@ -103,10 +103,10 @@ class GrammarCompiler:
                 if session in self._sessions:
                     then(grammar)
         except RequestError as error:
-            self._fail(session, str(error))
+            self._fail(session, Failed(error.code, error.message))
         except Exception as error:
             logger.exception("the grammar of session %s failed", session)
-            self._fail(session, f"internal: the grammar failed: {type(error).__name__}: {error}")
+            self._fail(session, Failed("internal", f"the grammar failed: {type(error).__name__}: {error}"))
         finally:
             self.cancel(session)
 
@@ -117,10 +117,10 @@ class GrammarCompiler:
         except GrammarError as error:
             raise invalid_argument(f"sampling_parameters.response_format cannot be used: {error}") from None
 
-    def _fail(self, session: str, message: str) -> None:
+    def _fail(self, session: str, failed: Failed) -> None:
         with self._lock:
             if session in self._sessions:
-                self._listener(session, Failed(message))
+                self._listener(session, failed)
 
 
 def _too_many(count: int, whose: str) -> RequestError:

@@ -2,59 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from engines.pytorch.batch import Span
 from engines.pytorch.cache.block_tables import TableContext
-from engines.pytorch.model.layer_cache import KeptStates, Place
-from engines.pytorch.sequence import Context
+from engines.pytorch.cache.layer_cache import LayerCache, Place
+from engines.pytorch.cache.placement import Context
+from engines.pytorch.model.batch import Span
 
 # A part's result, [1, kv heads, queries, head_dim], and the logarithm of the sum of its exponentials, without the last.
 # The heads that share a key are queries of one head here, so that the key is read once.
 Part = tuple[torch.Tensor, torch.Tensor]
 
 
-def paged_attention(
+TableAttention = Callable[[torch.Tensor, LayerCache, LayerCache, TableContext], torch.Tensor]
+"""Queries [sequences, heads, head_dim], one token each, attend to a layer's cached keys and values: the same shape."""
+
+
+class PagedAttention:
+    """Each sequence's queries attend to its context, and to its own keys up to themselves where they are several."""
+
+    def __init__(self, by_table: TableAttention | None = None) -> None:
+        """by_table: computes decode steps whose contexts are in block tables; None where no batch has any."""
+        self._by_table = by_table
+
+    def __call__(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        cached_keys: LayerCache,
+        cached_values: LayerCache,
+        spans: tuple[Span, ...],
+        decoding: TableContext | None = None,
+    ) -> torch.Tensor:
+        """queries: [tokens, heads, head_dim]; keys, values: [tokens, kv heads, head_dim]; cached_keys, cached_values:
+        one layer's flat cache, this step's tokens included; spans: the tokens after those of `decoding`.
+        Returns [tokens, heads * head_dim].
+        """
+        kv_heads = keys.shape[1]
+        outputs = []
+        if decoding is not None:
+            assert self._by_table is not None
+            decoded, queries = queries.tensor_split([len(decoding.rows)])
+            attended = self._by_table(decoded, cached_keys, cached_values, decoding)
+            outputs.append(attended.unflatten(1, (kv_heads, -1)))
+        grouped = queries.unflatten(1, (kv_heads, -1))
+        for span, own in zip(spans, grouped.split([span.end - span.begin for span in spans]), strict=True):
+            if len(own) == 1:
+                outputs.append(_decode_attention(own, cached_keys, cached_values, span.context))
+            else:
+                here = slice(span.begin, span.end)
+                outputs.append(
+                    _prefill_attention(own, keys[here], values[here], cached_keys, cached_values, span.context)
+                )
+        return torch.cat(outputs).flatten(1)
+
+
+def _prefill_attention(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    cached_keys: KeptStates,
-    cached_values: KeptStates,
-    spans: tuple[Span, ...],
-    decoding: TableContext | None = None,
+    cached_keys: LayerCache,
+    cached_values: LayerCache,
+    context: Context,
 ) -> torch.Tensor:
-    """Each sequence's queries attend to its context, and to its own keys up to themselves where they are several.
-
-    queries: [tokens, heads, head_dim]; keys, values: [tokens, kv heads, head_dim]; cached_keys, cached_values: one
-    layer's flat cache, this step's tokens included; spans: of the tokens after those that `decoding` is about.
-    Returns [tokens, heads * head_dim].
-    """
-    outputs = []
-    if decoding is not None:
-        # Only where it is used: Triton comes with PyTorch for GPUs.
-        from engines.pytorch.model.table_attention import table_attention
-
-        decoded, queries = queries.tensor_split([len(decoding.rows)])
-        attended = table_attention(decoded, cached_keys, cached_values, decoding)
-        outputs.append(attended.unflatten(1, (keys.shape[1], -1)))
-    grouped = queries.unflatten(1, (keys.shape[1], -1))
-    for span, own in zip(spans, grouped.split([span.end - span.begin for span in spans]), strict=True):
-        if len(own) == 1:
-            outputs.append(_decode_attention(own, cached_keys, cached_values, span.context))
-            continue
-        tokens, kv_heads, group, width = own.shape
-        by_head = own.permute(1, 2, 0, 3).reshape(1, kv_heads, group * tokens, width)
-        places = _places(span.context, cached_keys.most_tokens)
-        parts = list(_context_parts(by_head, cached_keys, cached_values, places))
-        parts.append(_causal_part(by_head, keys[span.begin : span.end], values[span.begin : span.end]))
-        outputs.append(_merge(parts).view(kv_heads, group, tokens, width).permute(2, 0, 1, 3))
-    return torch.cat(outputs).flatten(1)
+    """Several tokens, whose queries are [tokens, kv heads, group, head_dim]."""
+    tokens, kv_heads, group, width = queries.shape
+    by_head = queries.permute(1, 2, 0, 3).reshape(1, kv_heads, group * tokens, width)
+    places = _places(context, cached_keys.most_tokens)
+    parts = list(_context_parts(by_head, cached_keys, cached_values, places))
+    parts.append(_causal_part(by_head, keys, values))
+    return _merge(parts).view(kv_heads, group, tokens, width).permute(2, 0, 1, 3)
 
 
-def _decode_attention(queries: torch.Tensor, keys: KeptStates, values: KeptStates, context: Context) -> torch.Tensor:
-    """Of a single token, whose queries [1, kv heads, group, head_dim] have the layout that a part wants as they are."""
+def _decode_attention(queries: torch.Tensor, keys: LayerCache, values: LayerCache, context: Context) -> torch.Tensor:
+    """A single token, whose queries [1, kv heads, group, head_dim] have the layout that a part wants as they are."""
     places = list(_places(context, keys.most_tokens))
     if len(places) == 1 and queries.device.type == "cpu" and queries.dtype == torch.float32:
         # For so few queries, plain products read a long context faster than the kernel that saves keeping the scores.
@@ -73,7 +97,7 @@ def _merge(parts: list[Part]) -> torch.Tensor:
 
 
 def _context_parts(
-    queries: torch.Tensor, keys: KeptStates, values: KeptStates, places: Iterable[Place]
+    queries: torch.Tensor, keys: LayerCache, values: LayerCache, places: Iterable[Place]
 ) -> Iterator[Part]:
     """All queries see all keys."""
     for place in places:

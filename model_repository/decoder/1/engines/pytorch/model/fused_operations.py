@@ -1,5 +1,5 @@
-"""What a layer computes between its matrix products, each in one Triton kernel: in a decode step on a GPU, starting a
-kernel and passing its numbers through memory takes longer than computing them."""
+"""The computations of a layer between its matrix products, each in one Triton kernel: in a decode step on a GPU,
+starting a kernel and passing its numbers through memory takes longer than computing them."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 ACTIVATIONS = torch.bfloat16
 # Rows up to which the 8-bit kernel is the faster one on a CPU; above, weights are spread out and multiplied densely.
 _MAX_KERNEL_ROWS = 8
-# What the 4-bit kernels take.
+# The groups that the 4-bit kernels take.
 GROUP_SIZES = (128, 64, 32)
 # Tiles along the inputs that a GPU's kernel takes at a time.
 _INNER_TILES = 8
@@ -59,7 +59,7 @@ class PackedLinear:
 
 
 def dense_linear(weight: torch.Tensor) -> Linear:
-    """With weights as they are, [outputs, inputs]."""
+    """Keeps the weight [outputs, inputs] in its own precision."""
     packs = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
     return PackedLinear.pack(weight) if packs else DenseLinear(weight)
 

@@ -1,4 +1,4 @@
-"""What a layer computes between its matrix products, in PyTorch's operations."""
+"""The computations of a layer between its matrix products, in PyTorch's operations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Operations(Protocol):
 
 
 class PlainOperations:
-    """As they are; on any device."""
+    """PyTorch's own operations, on any device."""
 
     def __init__(self, eps: float, device: torch.device) -> None:
         self._eps = eps

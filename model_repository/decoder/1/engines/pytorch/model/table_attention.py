@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from engines.pytorch.cache.block_tables import TableContext
-from engines.pytorch.model.layer_cache import KeptStates
+from engines.pytorch.cache.layer_cache import LayerCache
 
 # Tokens of a context that are multiplied at once.
 TILE = 64
@@ -28,7 +28,7 @@ _PROGRAMS = 4
 _MOST_PARTS = 64
 
 
-def table_attention(queries: torch.Tensor, keys: KeptStates, values: KeptStates, context: TableContext) -> torch.Tensor:
+def table_attention(queries: torch.Tensor, keys: LayerCache, values: LayerCache, context: TableContext) -> torch.Tensor:
     """Each token's queries [sequences, heads, head_dim] attend to its context in one layer's flat cache: the same shape
     and dtype. head_dim is a power of two."""
     sequences, heads, width = queries.shape

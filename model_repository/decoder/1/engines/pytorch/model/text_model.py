@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from engines.checkpoint import ModelConfig
-from engines.pytorch.batch import Batch
 from engines.pytorch.cache.kv_cache import KVCache
-from engines.pytorch.model.attention import paged_attention
-from engines.pytorch.model.layer_cache import KeptStates
+from engines.pytorch.cache.layer_cache import LayerCache
+from engines.pytorch.model.attention import PagedAttention
+from engines.pytorch.model.batch import Batch
 from engines.pytorch.model.operations import Operations, PlainOperations
 from engines.pytorch.model.rotary import RotaryEmbedding
 from engines.pytorch.model.weights import LayerWeights, ModelWeights
@@ -18,11 +18,18 @@ from engines.pytorch.model.weights import LayerWeights, ModelWeights
 class TextModel:
     """Qwen3VLTextModel of transformers and its language-model head: the same numbers, from a paged cache."""
 
-    def __init__(self, config: ModelConfig, weights: ModelWeights, operations: Operations | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: ModelWeights,
+        operations: Operations | None = None,
+        attention: PagedAttention | None = None,
+    ) -> None:
         self._config = config
         self._weights = weights
         self._rotary = RotaryEmbedding(config, weights.embeddings.device)
         self._operations = operations or PlainOperations(config.rms_norm_eps, weights.embeddings.device)
+        self._paged_attention = attention or PagedAttention()
 
     def __call__(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """Writes the batch's keys and values into `cache`; returns logits [yielding, vocabulary] in float32."""
@@ -37,7 +44,7 @@ class TextModel:
             hidden, normed = add_norm(hidden, update, layer.input_norm)
             update = self._attention(layer, normed, rotation, keys, values, batch)
             hidden, normed = add_norm(hidden, update, layer.post_attention_norm)
-            update = layer.down(self._operations.gate(layer.gate_up(normed)))
+            update = layer.mlp(normed, self._operations)
             if index < self._config.deepstack_levels and len(batch.visual):
                 begin = width * (1 + index)
                 hidden, update = hidden + update, None
@@ -52,8 +59,8 @@ class TextModel:
         layer: LayerWeights,
         hidden: torch.Tensor,
         rotation: tuple[torch.Tensor, torch.Tensor],
-        keys: KeptStates,
-        values: KeptStates,
+        keys: LayerCache,
+        values: LayerCache,
         batch: Batch,
     ) -> torch.Tensor:
         heads, kv_heads = self._config.num_attention_heads, self._config.num_key_value_heads
@@ -63,4 +70,5 @@ class TextModel:
         query, key = query_key.split((heads, kv_heads), dim=1)
         keys.write(batch.slots, key)
         values.write(batch.slots, value)
-        return layer.output(paged_attention(query, key, value, keys, values, batch.spans, batch.decoding))
+        attended = self._paged_attention(query, key, value, keys, values, batch.spans, batch.decoding)
+        return layer.output(attended)

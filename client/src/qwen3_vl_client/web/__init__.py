@@ -1,1 +1,0 @@
-"""The web page: drop a video, ask, and see what was looked at."""
