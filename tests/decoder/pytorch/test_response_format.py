@@ -197,6 +197,17 @@ def test_an_owner_may_have_half_of_the_grammars_that_wait(harness: Callable[...,
     started.open("honest", prompt, sampling(schema(ENDLESS)), cache_salt="alice")
 
 
+def test_grammars_without_an_owner_leave_half_to_others_once_there_are_some(
+    harness: Callable[..., Harness], prompt: Prompt
+) -> None:
+    started = harness(max_waiting=4)
+    started.open("honest", prompt, sampling(schema(ENDLESS)), cache_salt="alice")
+    for name in ("first", "second", "third"):
+        started.open(name, prompt, sampling(schema(ENDLESS)))
+    with pytest.raises(RequestError, match="3 requests without a cache_salt are waiting for their response_format"):
+        started.open("fourth", prompt, sampling(schema(ENDLESS)))
+
+
 def test_a_grammar_that_becomes_too_complex_ends_its_own_answer_only(
     harness: Callable[..., Harness], prompt: Prompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,8 @@ class GrammarCompiler:
         # By owner: the first is next, unless it was the last.
         self._waiting: dict[str, deque[_Job]] = {}
         self._last_owner: str | None = None
+        self._knows_owners = False
+        """Whether a request had a cache_salt: without any, those that have none may fill all places."""
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grammars")
 
@@ -59,14 +61,16 @@ class GrammarCompiler:
         """Calls `then` with the session's grammar, from the compiler's thread, unless the session is cancelled before.
 
         What goes wrong later, in `then` too, is reported to the listener. Raises resource_exhausted when too many wait,
-        or half as many of an owner who is known.
+        or half as many of one owner; all without a cache_salt are one owner's, once there are others.
         """
         with self._lock:
             if len(self._sessions) > self._max_waiting:
                 raise _too_many(len(self._sessions), "requests")
+            self._knows_owners |= owner != COMMON
             held = sum(other == owner for other in self._sessions.values())
-            if owner != COMMON and held > self._max_waiting // 2:
-                raise _too_many(held, "requests of this owner")
+            if self._knows_owners and held > self._max_waiting // 2:
+                whose = "requests of this owner" if owner != COMMON else "requests without a cache_salt"
+                raise _too_many(held, whose)
             self._sessions[session] = owner
             self._waiting.setdefault(owner, deque()).append(_Job(session, wanted, then))
         self._pool.submit(self._run_next)
