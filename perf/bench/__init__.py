@@ -12,3 +12,5 @@ quantisation: right answers with weights and a KV cache of fewer bits
 sampling: the known events that samplers see
 summaries: a video longer than the context, parts together and one by one
 """
+
+import tests.support.torchvision_operators  # noqa: F401  before transformers

@@ -5,3 +5,5 @@ cases: draws the requests
 served: what the server gives for one
 decoded: the same pictures for transformers
 """
+
+import tests.support.torchvision_operators  # noqa: F401  before transformers
