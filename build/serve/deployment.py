@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from build.serve.gate.process import GateError
 from build.serve.gate_keeper import GateKeeper, GateOptions
+from build.serve.gate_process import GateError
 from build.serve.server.access import Access
 from build.serve.server.api import Api
 from build.serve.server.concealed import ConcealmentError

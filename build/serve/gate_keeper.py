@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from build.serve.gate.process import Gate, GateError
 from build.serve.gate.settings import GateSettings
+from build.serve.gate_process import Gate, GateError
 from build.serve.server.access import Access
 from build.serve.server.triton import Endpoints
 from build.serve.supervisor.backoff import Backoff

@@ -1,6 +1,5 @@
 """The gate before Triton, a process of its own: it lets through what clients need and Triton survives.
 
-process: starts the gate, and ends it.
 settings: its settings, on a line of its standard input.
 __main__: runs it.
 grpc_door: the gRPC port.

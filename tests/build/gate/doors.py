@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import grpc
 from tritonclient.grpc import service_pb2
 
-from build.serve.gate.process import Gate
 from build.serve.gate.settings import GateSettings
+from build.serve.gate_process import Gate
 from build.serve.server.triton import free_ports
 from tests.support.serving import Server
 

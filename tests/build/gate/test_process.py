@@ -11,8 +11,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from build.serve.gate.process import Gate, GateError
 from build.serve.gate.settings import GateSettings
+from build.serve.gate_process import Gate, GateError
 from tests.build.gate.doors import LONG, asked, fetch, opened, settings, string, tell
 from tests.support import wire
 
@@ -64,7 +64,7 @@ def test_it_ends_with_its_parent(triton, log):
     chosen = settings(triton)
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from build.serve.gate.process import Gate; from build.serve.gate.settings import GateSettings\n"
+        "from build.serve.gate_process import Gate; from build.serve.gate.settings import GateSettings\n"
         f"gate = Gate(GateSettings.from_json({chosen.to_json()!r}), Path({str(log)!r})); gate.start()\n"
         "print(gate.pid, flush=True); time.sleep(600)\n"
     )

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from build.serve.gate.settings import GateSettings
 
-_ROOT = Path(__file__).parents[3]
+_ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60.0
 _READY = b"ready\n"
 
