@@ -32,7 +32,7 @@ preprocess.chunks.video_patches.decode_frames = _gated
 """
 
 GATED_ENGINE = """
-import engine.pytorch.pytorch_engine as _engine, time
+import engines.pytorch.engine as _engine, time
 from pathlib import Path
 
 _launch = _engine.PyTorchEngine._launch

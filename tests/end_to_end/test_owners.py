@@ -53,12 +53,12 @@ def test_nobody_else_sees_what_an_owner_asked(server: Server) -> None:
 
 def test_a_video_is_cached_for_its_owner_alone(server: Server, clip: bytes) -> None:
     """Neither its features, nor what stage 1 has read and decoded of it."""
-    memory = server.credits_directory.with_name("memory")
+    cache = server.credits_directory.with_name("cache")
 
     def asked(parameters: Mapping[str, Any], text: str = "What happens in this owner's clip?") -> tuple[Any, int]:
-        before = files(memory)
+        before = files(cache)
         answer = ask(server, wire.question(text, video=[clip], sampling=SHORT), parameters)
-        return answer, len(files(memory) - before)
+        return answer, len(files(cache) - before)
 
     alice, remembered = asked({"cache_salt": "alice of the clip"})
     assert alice.usage["cached_tokens"] == 0
