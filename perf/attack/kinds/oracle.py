@@ -177,7 +177,7 @@ def ask_oracle(field: Field) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m attack.oracle", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m perf.attack.kinds.oracle", description=__doc__)
     parser.add_argument("--api-url", help="an API that runs; without it one is started")
     parser.add_argument("--key-a")
     parser.add_argument("--key-b")
