@@ -44,9 +44,7 @@ def parse_response_format(value: Any) -> ResponseFormat | None:
             _refuse(rest)
             return ResponseFormat("json_schema", '{"type": "object"}')
         case {"type": "json_schema", "json_schema": {"schema": dict() as schema, **beside}, **rest}:
-            _refuse(
-                rest | {key: value for key, value in beside.items() if key not in ("name", "description", "strict")}
-            )
+            _refuse(rest | {key: value for key, value in beside.items() if key not in IGNORED_KEYS})
             return ResponseFormat("json_schema", _bounded(json.dumps(schema)))
         case {"type": "regex", "regex": str() as regex, **rest}:
             _refuse(rest)
